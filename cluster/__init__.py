@@ -1,0 +1,1 @@
+"""How runs get machines and how they are recorded: Ray, trials, schedulers, MLflow; knows no traffic."""

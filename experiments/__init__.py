@@ -1,0 +1,1 @@
+"""Single experiments: YAML files, the composition of altformer and cluster, and the command line."""
