@@ -1,0 +1,54 @@
+"""Multi-head attention over the second-last axis. Shapes: r independent rows, s tokens attending, d width."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(r,s,d) -> (r,heads,s,d/heads), the 4-D form for which the fused kernels exist."""
+    r, s, d = x.shape
+    return x.view(r, s, num_heads, d // num_heads).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(r,heads,s,d/heads) -> (r,s,d)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Every token of a row attends to all tokens of that row; rows never meet. (r,s,d) -> (r,s,d).
+
+    Attention weights have no dropout, because that would rule out the fused kernels; the layer drops the output.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within each row of `x` (r,s,d)."""
+        query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(x).chunk(3, dim=-1))
+        mixed: Tensor = self.out(join_heads(scaled_dot_product_attention(query, key, value)))
+        return mixed
+
+
+class CrossAttention(nn.Module):
+    """Tokens of one sequence attend to those of another, row by row. (r,s,d), (r,s',d) -> (r,s,d)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """Let `x` (r,s,d) read from `source` (r,s',d)."""
+        query = split_heads(self.query(x), self.num_heads)
+        key, value = (split_heads(part, self.num_heads) for part in self.key_value(source).chunk(2, dim=-1))
+        mixed: Tensor = self.out(join_heads(scaled_dot_product_attention(query, key, value)))
+        return mixed

@@ -1,0 +1,64 @@
+"""The two encoders of a stage. Shapes: b batch, n sensors, t time tokens, d width; r rows, s tokens in a row."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from altformer.model.attention import SelfAttention
+
+
+class EncoderLayer(nn.Module):
+    """A pre-norm Transformer layer (Xiong et al., 2020): attention and feed-forward, each added to its input."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, num_heads)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, mlp_ratio * dim), nn.ReLU(inplace=True), nn.Linear(mlp_ratio * dim, dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(r,s,d) -> (r,s,d)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x
+
+
+class Encoder(nn.Module):
+    """`depth` layers and the norm that pre-norm layers leave to the end. (r,s,d) -> (r,s,d)."""
+
+    def __init__(self, depth: int, dim: int, num_heads: int, mlp_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode each row of `x` (r,s,d) by itself."""
+        for layer in self.layers:
+            x = layer(x)
+        encoded: Tensor = self.norm(x)
+        return encoded
+
+
+class TemporalEncoder(Encoder):
+    """Self-attention over the steps of one sensor; sensors never mix. (b,n,t,d) -> (b,n,t,d)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode each sensor's series."""
+        return super().forward(x.flatten(0, 1)).view(x.shape)
+
+
+class SpatialEncoder(Encoder):
+    """Self-attention over the sensors of one step; steps never mix. (b,n,t,d) -> (b,n,t,d).
+
+    The axes change places once on the way in and once on the way out, not in every layer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode each step's network."""
+        b, n, t, d = x.shape
+        rows = x.transpose(1, 2).reshape(b * t, n, d)
+        return super().forward(rows).view(b, t, n, d).transpose(1, 2).contiguous()

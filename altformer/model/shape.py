@@ -1,0 +1,23 @@
+"""The sizes a model learns from its data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ForecastShape:
+    """What is forecast from what: `input_len` steps of `num_sensors` sensors give their next `output_len` steps.
+
+    `steps_per_day` is the number of time-of-day slots; `adjacency` is the road graph, (n,n) float32, for models that
+    use one.
+    """
+
+    num_sensors: int
+    input_len: int = 12
+    output_len: int = 12
+    steps_per_day: int = 288
+    adjacency: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
