@@ -1,0 +1,1 @@
+"""Training: its configuration, loss, learning-rate schedules, checkpoints and the loop."""

@@ -1,0 +1,49 @@
+"""What the training loop knows of the world it runs in: the same loop runs bare, in a trial, and as a DDP worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+
+
+class Context(Protocol):
+    """Rank, device and the way to the outside; implemented here for a bare run and by others for a cluster.
+
+    With ``world_size`` > 1 a torch process group must exist. ``report`` and ``should_stop`` are called on every rank
+    after each epoch, and ``should_stop`` gives every rank the same answer: None, or the reason to stop.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Hand over the results of one epoch (key ``epoch``, 1-based); may block until it is known whether to go on."""
+
+    def should_stop(self) -> str | None:
+        """None to go on, else why the run ends here: ``scheduler`` or ``interrupted``."""
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Called after each training step; must return at once and not look at tensors."""
+
+
+class BareContext:
+    """One process on one device that nobody stops."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Nobody listens."""
+
+    def should_stop(self) -> str | None:
+        """Never."""
+        return None
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Nobody looks."""

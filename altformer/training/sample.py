@@ -1,0 +1,39 @@
+"""A day of forecasts beside what happened, for plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from altformer.baselines import Forecaster
+from altformer.data.datasets import TrafficData
+from altformer.data.windows import Windows
+from altformer.metrics import HORIZONS
+
+SENSORS = 4
+
+
+def write_forecast_sample(path: Path, forecaster: Forecaster, windows: Windows, data: TrafficData) -> None:
+    """Forecasts of the first day of the test part for a few sensors, spread over the columns.
+
+    Arrays: ``time`` (s,) of the forecast origin, ``steps`` (k,) ahead, ``sensor_ids`` (m,), ``truth`` and ``forecast``
+    (s,k,m) in the data's unit, missing truth as NaN.
+    """
+    origins = windows.origins["test"][: data.steps_per_day]
+    columns = np.unique(np.linspace(0, data.values.shape[1] - 1, SENSORS).astype(int))
+    steps = [step for step in HORIZONS if step <= windows.output_len] or [windows.output_len]
+    ahead = np.array(steps) - 1
+    with torch.inference_mode():
+        parts = [forecaster(chunk)[:, ahead][:, :, columns].cpu() for chunk in torch.split(origins, 64)]
+    rows = origins.cpu().numpy()[:, None] + ahead
+    truth = data.values[rows][:, :, columns]
+    np.savez_compressed(
+        path,
+        time=data.times[origins.cpu().numpy()],
+        steps=np.array(steps),
+        sensor_ids=np.array([data.sensor_ids[column] for column in columns]),
+        truth=np.where(truth == data.null_value, np.nan, truth),
+        forecast=torch.cat(parts).float().numpy(),
+    )
