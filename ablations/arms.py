@@ -1,0 +1,188 @@
+"""From a matrix to its arms, each a named set of overrides, and what must hold among them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ablations.matrix import Matrix
+from altformer.errors import UserError, unknown_name
+
+Resolved = TypeVar("Resolved")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration under comparison: ``settings`` (field by leaf name or dotted path -> value) over the base."""
+
+    name: str
+    settings: dict[str, Any]
+    is_baseline: bool
+    where: str  # file:line, for messages
+
+
+def expand(matrix: Matrix) -> list[Arm]:
+    """All arms: those of the grids, then of the zips, then the named ones, each in the order written.
+
+    UserError: no arm, two of one name or with the same settings, zip lists of unequal length, a comparison without a
+    baseline, a baseline or a label's field that does not exist.
+    """
+    drafts = [*_grid_arms(matrix), *_zip_arms(matrix), *_named_arms(matrix)]
+    if not drafts:
+        raise UserError(f"{matrix.where()}: the matrix has no arms; give grid:, zip: or arms:")
+    _refuse_unused_label_fields(matrix)
+    arms = [Arm(name, settings, name == matrix.baseline, where) for name, settings, where in drafts]
+    _refuse_twice(arms, lambda arm: arm.name, "name")
+    _refuse_twice(arms, lambda arm: _canonical(arm.settings), "settings")
+    _refuse_bad_baseline(matrix, arms)
+    return arms
+
+
+def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dict[str, Resolved]:
+    """What each arm resolves to (its whole configuration), by name, in order.
+
+    UserError, with the arm's file and line, where ``resolve`` raises one, and where two arms resolve to the same: an
+    arm that spells out the baseline's own values is the baseline under another name, and would only be compared with
+    itself.
+    """
+    resolved: dict[str, Resolved] = {}
+    for arm in arms:
+        try:
+            configuration = resolve(arm)
+        except UserError as error:
+            raise UserError(f"{arm.where}: arm '{arm.name}': {error}") from None
+        for name, other in resolved.items():
+            if other == configuration:
+                raise UserError(
+                    f"{arm.where}: arms '{name}' and '{arm.name}' are one configuration under two names; remove one"
+                )
+        resolved[arm.name] = configuration
+    return resolved
+
+
+def varied_fields(arms: Iterable[Arm]) -> frozenset[str]:
+    """Every field that some arm sets, mappings also by their parts (``scheduler`` and ``scheduler.type``).
+
+    A profile must set none of them in any arm, also not in one that leaves the field at the base's value.
+    """
+    return frozenset(path for arm in arms for path in _paths(arm.settings))
+
+
+def same_field(one: str, other: str) -> bool:
+    """Whether two names (leaf or dotted) can mean one field, or a section and a field of it; leaf names are unique."""
+    first, second = one.split("."), other.split(".")
+    return first[-1] in second or second[-1] in first
+
+
+def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
+    """UserError where ``--set`` names a field that an arm sets: one of the two would silently win."""
+    arms = list(arms)
+    for field in fields:
+        for arm in arms:
+            if any(same_field(field, path) for path in _paths(arm.settings)):
+                raise UserError(
+                    f"--set {field}: arm '{arm.name}' sets this field itself ({arm.where}); change it there"
+                )
+
+
+Draft = tuple[str, dict[str, Any], str]
+
+
+def _grid_arms(matrix: Matrix) -> Iterator[Draft]:
+    for index, block in enumerate(matrix.grid):
+        for values in itertools.product(*block.values()):
+            settings = dict(zip(block, values, strict=True))
+            yield _label(matrix, settings), settings, matrix.where("grid", str(index))
+
+
+def _zip_arms(matrix: Matrix) -> Iterator[Draft]:
+    for index, block in enumerate(matrix.zip):
+        where = matrix.where("zip", str(index))
+        lengths = {field: len(values) for field, values in block.items()}
+        if len(set(lengths.values())) > 1:
+            given = ", ".join(f"{field} has {length}" for field, length in lengths.items())
+            raise UserError(f"{where}: zip needs lists of equal length: {given}")
+        for values in zip(*block.values(), strict=True):
+            settings = dict(zip(block, values, strict=True))
+            yield _label(matrix, settings), settings, where
+
+
+def _named_arms(matrix: Matrix) -> Iterator[Draft]:
+    for name, settings in matrix.arms.items():
+        if not name.strip():
+            raise UserError(f"{matrix.where('arms', name)}: an arm needs a name, got {name!r}")
+        yield name, dict(settings), matrix.where("arms", name)
+
+
+def _label(matrix: Matrix, settings: Mapping[str, Any]) -> str:
+    """The arm's name from its values: by the template where it has all fields of it, else ``field=value,...``."""
+    leaves = {path.rpartition(".")[2]: _text(value) for path, value in settings.items()}
+    fields = _label_fields(matrix)
+    if matrix.labels and fields <= leaves.keys():
+        return matrix.labels.format(**leaves)
+    return ",".join(f"{leaf}={value}" for leaf, value in leaves.items())
+
+
+def _label_fields(matrix: Matrix) -> set[str]:
+    """The plain field names of the template; anything cleverer than ``{field}`` is refused."""
+    try:
+        parts = list(string.Formatter().parse(matrix.labels or ""))
+    except ValueError as error:
+        raise UserError(f"{matrix.where('labels')}: labels: {error}, got {matrix.labels!r}") from None
+    fields = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
+    for name, spec, conversion in fields:
+        if not name.isidentifier() or spec or conversion:
+            raise UserError(
+                f"{matrix.where('labels')}: labels takes plain fields such as {{lr}}, got {matrix.labels!r}"
+            )
+    return {name for name, _, _ in fields}
+
+
+def _refuse_unused_label_fields(matrix: Matrix) -> None:
+    blocks = [{path.rpartition(".")[2] for path in block} for block in (*matrix.grid, *matrix.zip)]
+    fields = _label_fields(matrix)
+    known = set().union(*blocks) if blocks else set()
+    for field in sorted(fields - known):
+        raise unknown_name("field of a label", field, known, matrix.where("labels"))
+    if matrix.labels and not any(fields <= block for block in blocks):
+        raise UserError(f"{matrix.where('labels')}: no grid or zip has all the fields of labels {matrix.labels!r}")
+
+
+def _refuse_twice(arms: Sequence[Arm], key: Callable[[Arm], str], what: str) -> None:
+    first: dict[str, Arm] = {}
+    for arm in arms:
+        if (other := first.setdefault(key(arm), arm)) is not arm:
+            who = f"'{arm.name}'" if other.name == arm.name else f"'{other.name}' and '{arm.name}'"
+            raise UserError(f"{arm.where}: the same arm twice, by {what}: {who} (first at {other.where})")
+
+
+def _refuse_bad_baseline(matrix: Matrix, arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    if matrix.baseline is None:
+        if matrix.kind == "comparison":
+            raise UserError(
+                f"{matrix.where()}: a comparison needs one arm named as baseline: (one of: {', '.join(names)})"
+            )
+    elif matrix.baseline not in names:
+        raise unknown_name("baseline arm", matrix.baseline, names, matrix.where("baseline"))
+
+
+def _paths(settings: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        yield parent + key
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{parent}{key}.")
+
+
+def _canonical(settings: Mapping[str, Any]) -> str:
+    """Equal for equal settings, whatever their order; leaf names are unique, so sections before them do not count."""
+    leaves = {path.rpartition(".")[2]: value for path, value in settings.items()}
+    return json.dumps(leaves, sort_keys=True, default=str)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

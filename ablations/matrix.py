@@ -1,0 +1,211 @@
+"""A matrix as it is written in YAML: a base experiment, arms, a baseline, seeds, and how its cells are run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+import experiments
+from ablations.yaml_lines import Lines, read_yaml
+from altformer.errors import UserError, unknown_name
+from altformer.schema import Strict
+
+PACKAGE = Path(__file__).parent
+EXPERIMENTS = Path(experiments.__file__).parent
+OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
+
+Values = Annotated[list[Any], Field(min_length=1)]
+
+
+class PerProfile(Strict):
+    """A number that depends on the profile; a plain number stands for the same in both."""
+
+    quick: int = Field(ge=1)
+    full: int = Field(ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        return {"quick": value, "full": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    def of(self, profile: str) -> int:
+        """The number for a profile; every profile but ``quick`` counts as full."""
+        return self.quick if profile == "quick" else self.full
+
+
+class NoScheduler(Strict):
+    """Every cell runs to its own end."""
+
+    type: Literal["none"] = "none"
+
+
+class Asha(Strict):
+    """Ray's asynchronous successive halving on the objective, by epoch; for searches, since it favours early cells."""
+
+    type: Literal["asha"] = "asha"
+    grace_period: PerProfile = PerProfile(quick=1, full=10)
+    reduction_factor: int = Field(3, ge=2)
+
+
+class Resources(Strict):
+    """What one trial gets. ``gpus_per_worker`` None: one GPU where there is any, else none."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _whole_gpus_for_several_workers(self) -> Resources:
+        if self.workers > 1 and self.gpus_per_worker is not None and self.gpus_per_worker % 1:
+            raise ValueError(
+                f"a share of a GPU is possible with one worker only: workers {self.workers}, "
+                f"gpus_per_worker {self.gpus_per_worker}"
+            )
+        return self
+
+
+class Matrix(Strict):
+    """Arms x seeds over one base experiment.
+
+    Arms are the concatenation of every ``grid`` (all combinations of its lists), every ``zip`` (first with first,
+    second with second) and the named ``arms``. ``labels`` names grid and zip arms from their values, for instance
+    ``"{temporal_depth_1}-{spatial_depth_1}"``; it is used for each grid or zip that has all its fields.
+    The objective is minimised by the scheduler; the report compares the same metric on the test set.
+    """
+
+    name: str = Field(min_length=1)
+    title: str = ""
+    base: str
+    grid: tuple[dict[str, Values], ...] = ()
+    zip: tuple[dict[str, Values], ...] = ()
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    baseline: str | None = Field(None, coerce_numbers_to_str=True)
+    labels: str | None = None
+    seeds: PerProfile = PerProfile(quick=3, full=5)
+    objective: str = "val_mae"
+    kind: Literal["comparison", "search"] = "comparison"
+    scheduler: Annotated[NoScheduler | Asha, Field(discriminator="type")] = NoScheduler()
+    resources: Resources = Resources()
+
+    _path: Path | None = PrivateAttr(None)
+    _lines: Lines = PrivateAttr(default_factory=dict)
+
+    @field_validator("grid", "zip", mode="before")
+    @classmethod
+    def _one_block_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) else value
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _plain_arms(cls, value: Any) -> Any:
+        """Names such as 48 are text, and an arm without overrides may be left empty."""
+        if not isinstance(value, dict):
+            return value
+        return {str(name): {} if overrides is None else overrides for name, overrides in value.items()}
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _name_is_short_for_type(cls, value: Any) -> Any:
+        if value is None:
+            return {"type": "none"}
+        return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        if value not in OBJECTIVES:
+            raise ValueError(str(unknown_name("objective", value, OBJECTIVES)))
+        return value
+
+    @property
+    def reported(self) -> str:
+        """The metric that arms are compared by: the objective's, on the test set."""
+        return self.objective.replace("val_", "test_", 1)
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a path: letters, digits, ``-`` and ``_`` only."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:60] or "matrix"
+
+    @property
+    def base_file(self) -> Path:
+        """The base experiment's YAML: beside the matrix file, else among the experiments; UserError when in neither."""
+        names = [self.base] if self.base.endswith((".yaml", ".yml")) else [f"{self.base}.yaml", f"{self.base}.yml"]
+        folders = [self._path.parent] if self._path else []
+        for folder in [*folders, EXPERIMENTS]:
+            for name in names:
+                if (folder / name).is_file():
+                    return (folder / name).resolve()
+        raise unknown_name(
+            "base experiment", self.base, [path.stem for path in EXPERIMENTS.glob("*.yaml")], self.where("base")
+        )
+
+    def where(self, *keys: str) -> str:
+        """``file:line`` of a key (or of the nearest one around it); the matrix's name where it comes from no file."""
+        if self._path is None:
+            return f"matrix '{self.name}'"
+        return _place(self._path, self._lines, keys)
+
+
+def load_matrix(path: Path) -> Matrix:
+    """Read a matrix file; UserError with file and line for what is wrong with it."""
+    values, lines = read_yaml(path)
+    try:
+        matrix = Matrix.model_validate(values)
+    except ValidationError as error:
+        raise _user_error(error, path, lines) from None
+    matrix._path, matrix._lines = path, lines
+    return matrix
+
+
+def matrix_file(name: str) -> Path:
+    """The file of a matrix given by path, or by the name of one that comes with the package (``depth``)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.parent in (Path(), Path("ablations")) and (PACKAGE / f"{path.stem}.yaml").is_file():
+        return PACKAGE / f"{path.stem}.yaml"
+    raise unknown_name("matrix", name, [path.stem for path in PACKAGE.glob("*.yaml")])
+
+
+def _place(path: Path, lines: Lines, keys: tuple[str, ...]) -> str:
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in lines:
+            return f"{path}:{lines[keys[:end]]}"
+    return str(path)
+
+
+def _user_error(error: ValidationError, path: Path, lines: Lines) -> UserError:
+    """The first error of a validation, with its place in the file; an unknown key with the nearest known one."""
+    first = error.errors()[0]
+    keys = tuple(str(key) for key in first["loc"])
+    if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha"):
+        keys = (keys[0], *keys[2:])  # pydantic names the member of the union too
+    if keys[0] in ("grid", "zip") and keys[:2] not in lines:
+        keys = (keys[0], *keys[2:])  # a single block is written without a list around it
+    place = _place(path, lines, keys)
+    if first["type"] == "extra_forbidden":
+        return unknown_name("key", keys[-1], _known_keys(keys[:-1]), place)
+    if first["type"] == "missing":
+        return UserError(f"{place}: '{'.'.join(keys)}' is missing")
+    message = first["msg"].removeprefix("Value error, ")
+    return UserError(f"{place}: {'.'.join(keys)}: {message}, got {_short(first['input'])}")
+
+
+def _known_keys(parents: tuple[str, ...]) -> list[str]:
+    models: dict[tuple[str, ...], type[BaseModel]] = {
+        (): Matrix,
+        ("seeds",): PerProfile,
+        ("scheduler",): Asha,
+        ("scheduler", "grace_period"): PerProfile,
+        ("resources",): Resources,
+    }
+    return list(models[parents].model_fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
