@@ -1,0 +1,181 @@
+"""The connection to Ray: one of its own on this machine, or a running cluster; and what is still taken of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cluster.errors import ClusterError
+
+# Set before Ray is imported for the first time, since it reads some of them then; a user's own value stands.
+_DRIVER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray would warn that it no longer hides the GPUs from work that asked for none; hide them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+
+# In every process of ours on the cluster.
+_WORKER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # Relative paths mean the same everywhere.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # The dashboard's Train tab.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    # One process less for each trial.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # How often a group's controller looks whether its workers have ended; half a second is its share of a trial's end.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
+}
+
+_TOKEN_FILE = Path(".ray") / "auth_token"
+
+
+@dataclass
+class Connection:
+    """A connected Ray; leave it with `disconnect()` or as a context manager."""
+
+    address: str
+    local: bool
+    dashboard_url: str | None
+    nodes: tuple[dict[str, float], ...]
+
+    def disconnect(self) -> None:
+        """End the connection, and with a local Ray all its processes."""
+        import ray
+
+        ray.shutdown()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.disconnect()
+
+
+def connect(
+    address: str | None = None,
+    *,
+    dashboard: bool = True,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    temp_dir: str | None = None,
+) -> Connection:
+    """Connect to `address`, else to $RAY_ADDRESS, else start a Ray of our own on this machine.
+
+    A running local cluster is joined only when asked for (`auto`). `num_cpus`, `num_gpus` and `temp_dir` are for a
+    Ray of our own. Raises ClusterError if there is no cluster at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = address == "local"
+    if not local and (num_cpus, num_gpus, temp_dir) != (None, None, None):
+        raise ClusterError(f"CPUs, GPUs and directory of the running cluster at {address} cannot be set from here")
+    for name, value in _DRIVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _authenticate(create_token=local)
+    import ray
+
+    own: dict[str, Any] = {}
+    if local:
+        own = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
+        own |= {"num_gpus": num_gpus, "_temp_dir": temp_dir}
+    try:
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": _worker_environment()},
+            **own,
+        )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+        where = "on this machine" if local else f"at {address}"
+        raise ClusterError(f"cannot use Ray {where}: {error}") from error
+    url = getattr(context, "dashboard_url", None)
+    return Connection(
+        address=str(ray.get_runtime_context().gcs_address),
+        local=local,
+        dashboard_url=f"http://{url}" if url else None,
+        nodes=tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"]),
+    )
+
+
+def leftovers() -> list[str]:
+    """What this connection's work still holds: live actors, placement groups; in words, empty when all is free."""
+    import ray
+    from ray._private.state import state  # the public list_actors needs the dashboard
+    from ray.util import placement_group_table
+
+    job = ray.get_runtime_context().get_job_id()
+    held = []
+    for actor in state.actor_table(None, ray.JobID.from_hex(job)).values():
+        # Ray Train keeps one actor of its own, without resources, for the dashboard as long as the cluster lives.
+        if actor["State"] != "DEAD" and actor["ActorClassName"] != "TrainStateActor":
+            held.append(f"actor {actor['ActorClassName']} {actor['Name']} {actor['State']}".replace("  ", " "))
+    for identity, group in placement_group_table().items():
+        # The identity of a placement group ends in that of the job that made it.
+        if identity.endswith(job) and group["state"] != "REMOVED":
+            held.append(f"placement group {identity} {group['state']} {list(group['bundles'].values())}")
+    return held
+
+
+def release_groups() -> None:
+    """Remove the placement groups that processes of this connection have left behind."""
+    import ray
+    from ray._raylet import PlacementGroupID
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
+
+    job = ray.get_runtime_context().get_job_id()
+    for identity, group in placement_group_table().items():
+        if identity.endswith(job) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identity))))
+
+
+@contextlib.contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Keep these loggers from the user's terminal: what matters there is said by listeners."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _worker_environment() -> dict[str, str]:
+    return {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
+
+
+def _authenticate(create_token: bool) -> None:
+    """Settle RAY_AUTH_MODE explicitly: `token` unless the user says otherwise; a new token is readable by us only."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / _TOKEN_FILE)
+    there = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()
+    if "RAY_AUTH_MODE" not in os.environ:
+        if not there and not create_token:
+            return  # a cluster without a token known here: Ray says whether it wants one
+        os.environ["RAY_AUTH_MODE"] = "token"
+    if os.environ["RAY_AUTH_MODE"].lower() == "token" and not there and create_token:
+        token.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+    if "ray" in sys.modules:
+        # Ray has read its settings at import; this is what it does itself when it switches the mode on.
+        from ray._raylet import Config
+
+        Config.initialize("")

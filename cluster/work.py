@@ -1,0 +1,107 @@
+"""What is run, how it ended, and who is told: the vocabulary of this package, without Ray and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+Scalar = str | int | float | bool | None
+
+#: How a cell can end. `interrupted` is the only one that leaves it to be run again.
+STATUSES = ("done", "diverged", "stopped", "failed", "interrupted")
+
+#: Why a train function can be told to stop, and the status a cell then has unless its result says otherwise.
+STATUS_OF_REASON: Mapping[str, str] = {"scheduler": "stopped", "interrupted": "interrupted"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One cell to run.
+
+    `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched.
+    `epochs` is the number planned, if known: the table shows it, and no scheduler stops a cell at its last epoch.
+    """
+
+    key: str
+    name: str
+    payload: dict[str, Any]
+    params: dict[str, Scalar] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    epochs: int | None = None
+
+
+class TrialContext(Protocol):
+    """What the training loop sees of the cluster; the same on every rank but for `rank` and `device`."""
+
+    @property
+    def rank(self) -> int:
+        """This process among the trial's workers, from 0."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of workers of this trial."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device this rank computes on."""
+
+    def report(self, metrics: dict[str, float | int]) -> None:
+        """Hand over one epoch's metrics, on every rank; returns when it is known whether to go on."""
+
+    def should_stop(self) -> str | None:
+        """None to go on, else the reason (`scheduler`, `interrupted`); after a report the same on every rank."""
+
+
+#: (payload, shared, context) -> result. Runs on every rank; rank 0's result is the cell's. `shared` is read-only.
+#: `result["status"]`, if given, becomes the cell's status. Give a function of a module: it is pickled by reference.
+TrainFunction = Callable[[dict[str, Any], Any, TrialContext], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell ended: `status` is one of STATUSES, `error` the traceback of a failed one, `seconds` slot time."""
+
+    status: str
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption."""
+
+    ended: dict[str, Ended]
+    left: tuple[Work, ...]
+    interrupted: str | None
+    slots: int
+    seconds: float
+
+
+class Listener:
+    """Is told what happens, in the driver's main thread; does nothing unless overridden.
+
+    Methods must return quickly. What they raise is logged once and otherwise ignored: watching never stops training.
+    """
+
+    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
+        """All cells to run, in order, and how many run at once."""
+
+    def cell_started(self, work: Work) -> None:
+        """The cell has a slot and trains."""
+
+    def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
+        """The cell reported `metrics`, exactly these."""
+
+    def cell_ended(self, work: Work, ended: Ended) -> None:
+        """The cell's train function has returned (or failed) and its slot is free."""
+
+    def interrupted(self, signal_name: str, seconds: float) -> None:
+        """A first SIGINT or SIGTERM: running cells have `seconds` to end their epoch; a second ends at once."""
+
+    def matrix_ended(self, outcome: Outcome) -> None:
+        """Nothing runs any more."""
