@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from altformer.data.config import DatasetConfig
+from altformer.data.graph import read_graph, read_sensor_ids
+from altformer.data.identity import content_hash, record_hash, recorded_hash
+from altformer.data.own_file import load_own_file
 from altformer.data.readers import Table, read_table
-from altformer.data.traffic import TrafficData, content_hash, read_only
+from altformer.data.rules import Finding, refuse, shape_findings, time_findings, value_findings
+from altformer.data.simulated import simulate
+from altformer.data.traffic import TrafficData, settle_missing
 from altformer.errors import UserError, unknown_name
 
-__all__ = ["SPECS", "DatasetSpec", "TrafficData", "data_dir", "find_file", "load"]
+__all__ = ["SIMULATED", "SPECS", "DatasetSpec", "TrafficData", "data_dir", "find_file", "load"]
+
+SIMULATED = "simulated"
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class DatasetSpec:
     unit: str
     files: tuple[str, ...]
     graph_files: tuple[str, ...]
+    id_files: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     graph_sources: tuple[str, ...] = ()
     step_minutes: int = 5
@@ -50,6 +58,7 @@ def _pems(number: str, shape: tuple[int, int], start: str, known_hash: str | Non
         unit="vehicles per 5 minutes",
         files=(f"PEMS{number}.npz", f"pems{number}.npz"),
         graph_files=(f"PEMS{number}.csv", f"pems{number}.csv"),
+        id_files=(f"PEMS{number}.txt",),
         content_hash=known_hash,
     )
 
@@ -62,6 +71,7 @@ SPECS: dict[str, DatasetSpec] = {
         unit="mph",
         files=("metr-la.h5", "metr_la.h5", "METR-LA.h5", "METR-LA.csv", "METR-LA.parquet"),
         graph_files=("adj_mx.pkl", "adj_METR-LA.pkl"),
+        content_hash="eaec505856cd272eb3de2dfe8add003b5530f03865a57383ebe4160545c2e6ef",
     ),
     "PEMS-BAY": DatasetSpec(
         shape=(52116, 325),
@@ -75,7 +85,9 @@ SPECS: dict[str, DatasetSpec] = {
     "PEMS03": _pems("03", (26208, 358), "2018-09-01T00:00"),
     "PEMS04": _pems("04", (16992, 307), "2018-01-01T00:00"),
     "PEMS07": _pems("07", (28224, 883), "2017-05-01T00:00"),
-    "PEMS08": _pems("08", (17856, 170), "2016-07-01T00:00"),
+    "PEMS08": _pems(
+        "08", (17856, 170), "2016-07-01T00:00", "ad97a3c8bae98f30072eca52260aa176a295f8d79ca78f618825ab9d5985de81"
+    ),
 }
 
 
@@ -95,31 +107,85 @@ def load(config: DatasetConfig, folder: Path | None = None) -> TrafficData:
 
     Raises UserError when the file is absent, broken or not what the data set is known to be.
     """
+    if config.path is not None:
+        return load_own_file(config, config.path)
+    if config.name == SIMULATED:
+        return simulate(config.sensors, config.days, config.simulation_seed)
+    name = config.name or ""
+    if name not in SPECS:
+        raise unknown_name("data set", name, [*SPECS, SIMULATED])
     folder = folder or data_dir()
-    assert config.name is not None
-    if config.name not in SPECS:
-        raise unknown_name("data set", config.name, SPECS)
-    spec = SPECS[config.name]
-    path = find_file(config.name, spec.files, folder)
+    path = find_file(name, SPECS[name].files, folder)
     if path is None:
-        raise UserError(f"{config.name}: no file in {folder}")
-    return _named(config.name, spec, read_table(path))
+        files = ", ".join(SPECS[name].files)
+        raise UserError(f"{name}: no file ({files}) in {folder} or {folder / name}.\n{ways_out(name, folder)}")
+    return load_known_file(name, path, find_file(name, SPECS[name].graph_files, folder))
 
 
-def _named(name: str, spec: DatasetSpec, table: Table) -> TrafficData:
-    values = read_only(table.values)
-    step = np.timedelta64(spec.step_minutes, "m")
-    times = np.datetime64(spec.start, "m") + np.arange(len(values)) * step
+def ways_out(name: str, folder: Path) -> str:
+    """What a user without the file of a data set can do."""
+    return (
+        "Three ways on:\n"
+        f"  1. put the file yourself at {(folder / name / SPECS[name].files[0]).absolute()}\n"
+        f"  2. set ALTFORMER_DATA to a folder that has {name}/{SPECS[name].files[0]}\n"
+        "  3. use --dataset simulated, which needs no file"
+    )
+
+
+def load_known_file(name: str, path: Path, graph: Path | None, remember: bool = True) -> TrafficData:
+    """The known data set `name` from the file `path`, found to be what it should be, or UserError."""
+    spec = SPECS[name]
+    table = with_listed_sensors(read_table(path), path, spec)
+    refuse(known_findings(table, spec), f"{path} is not {name} as it is known")
+    values, null_value = settle_missing(table.values, spec.null_value)
+    sensor_ids = table.sensor_ids or tuple(str(k) for k in range(values.shape[1]))
+    found_hash = content_hash(values)
+    refuse(hash_findings(spec, path, found_hash), f"{path} is not {name} as it is known")
+    if remember and spec.content_hash is None:
+        record_hash(path, found_hash)
+    times = table.times
+    if times is None:
+        times = np.datetime64(spec.start) + np.arange(len(values)) * np.timedelta64(spec.step_minutes, "m")
     return TrafficData(
         name=name,
         values=values,
-        times=times,
+        times=times.astype("datetime64[m]"),
         step_minutes=spec.step_minutes,
-        sensor_ids=table.sensor_ids or tuple(str(k) for k in range(values.shape[1])),
-        null_value=spec.null_value,
+        sensor_ids=sensor_ids,
+        null_value=null_value,
         split=spec.split,
         unit=spec.unit,
-        adjacency=None,
+        adjacency=None if graph is None else read_graph(graph, sensor_ids),
         user_file=False,
-        content_hash=content_hash(values),
+        content_hash=found_hash,
     )
+
+
+def with_listed_sensors(table: Table, path: Path, spec: DatasetSpec) -> Table:
+    """The table with the sensor ids listed in a file beside it, where its own form holds none (PEMS03.txt)."""
+    listed = next((path.with_name(file) for file in spec.id_files if path.with_name(file).is_file()), None)
+    if table.sensor_ids is not None or listed is None:
+        return table
+    ids = read_sensor_ids(listed)
+    if len(ids) != table.values.shape[1]:
+        raise UserError(f"{listed}: names {len(ids)} sensors, {path.name} has {table.values.shape[1]}")
+    return table._replace(sensor_ids=ids)
+
+
+def known_findings(table: Table, spec: DatasetSpec) -> list[Finding]:
+    """Where readings and times differ from what is known of the data set."""
+    found = shape_findings(table, spec.shape) + value_findings(table, nan_is_missing=False)
+    if table.times is not None and len(table.times) > 0:
+        found += time_findings(table.times, spec.step_minutes, spec.start, spec.absent_steps)
+    return found
+
+
+def hash_findings(spec: DatasetSpec, path: Path, found_hash: str) -> list[Finding]:
+    """Whether the readings are those known, or those that the file held when it was first used."""
+    if spec.content_hash is not None and found_hash != spec.content_hash:
+        message = f"the readings differ from the known ones, or their sensors are in another order: {found_hash}"
+        return [Finding("hash", f"{message}, expected {spec.content_hash}")]
+    recorded = recorded_hash(path)
+    if recorded is not None and found_hash != recorded:
+        return [Finding("hash", f"the readings have changed since their first use: {found_hash}, recorded {recorded}")]
+    return []

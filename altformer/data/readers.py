@@ -5,6 +5,7 @@ n: sensors, T: rows
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from altformer.data.traffic import Times
 from altformer.errors import UserError, unknown_name
@@ -46,7 +48,7 @@ def read_h5(path: Path) -> Table:
     try:
         with h5py.File(path, "r") as file:
             return _read_frame(path, _only_frame(path, file))
-    except OSError as error:
+    except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a readable HDF5 file (truncated or another format): {error}") from None
 
 
@@ -66,7 +68,7 @@ def _only_frame(path: Path, file: Any) -> Any:
 
 
 def _read_frame(path: Path, frame: Any) -> Table:
-    columns = _text(frame["axis0"][:])
+    columns = _text(path, frame["axis0"][:])
     position = {name: k for k, name in enumerate(columns)}
     blocks = sorted(key for key in frame if key.startswith("block") and key.endswith("_values"))
     values: npt.NDArray[Any] | None = None
@@ -74,10 +76,10 @@ def _read_frame(path: Path, frame: Any) -> Table:
         block = frame[key]
         if block.dtype.kind not in "fiu":
             raise UserError(f"{path}: {key} is of type {block.dtype}, readings must be numbers")
-        places = [position[name] for name in _text(frame[key.replace("_values", "_items")][:])]
+        places = [position[name] for name in _text(path, frame[key.replace("_values", "_items")][:])]
         if values is None:
             values = np.empty((len(frame["axis1"]), len(columns)), dtype=np.float64)
-        values[:, places] = block[:]
+        values[:, places] = block[:] if block.attrs.get("transposed", 0) else block[:].T
     if values is None:
         raise UserError(f"{path}: the stored DataFrame has no columns")
     return Table(values, _h5_times(path, frame["axis1"]), columns)
@@ -93,19 +95,26 @@ def _h5_times(path: Path, axis: Any) -> Times:
     return times
 
 
-def _text(names: npt.NDArray[Any]) -> tuple[str, ...]:
+def _text(path: Path, names: npt.NDArray[Any]) -> tuple[str, ...]:
+    if names.ndim != 1 or not (names.dtype.kind in "SUiu" or all(isinstance(name, (bytes, str)) for name in names)):
+        raise UserError(f"{path}: column names are neither text nor whole numbers; name the sensors by text")
     return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
 def read_npz(path: Path) -> Table:
-    """An array `data` (or the only one) of shape (T, n) or (T, n, c), of which channel 0 is used; no times, no ids."""
+    """An array `data` (or the only one) of shape (T, n) or (T, n, c), of which channel 0 is used; no sensor ids.
+
+    The usual files have no times either; an array `times` (T,) of datetime64 is read where there is one.
+    """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.files)
-            key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
-            if key is None:
-                raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
-            values = archive[key]
+        with zipfile.ZipFile(path):  # np.load would take other formats too
+            archive = np.load(path, allow_pickle=False)
+        keys = [name for name in archive.files if name != "times"]
+        key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
+        if key is None:
+            raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
+        values = np.asarray(archive[key])
+        times = archive["times"] if "times" in archive.files else None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a readable .npz file (truncated or another format): {error}") from None
     if values.dtype.kind not in "fiu":
@@ -116,11 +125,93 @@ def read_npz(path: Path) -> Table:
         raise UserError(
             f"{path}: array '{key}' has shape {values.shape}, expected (rows, sensors) or (rows, sensors, channels)"
         )
-    return Table(values, None, None)
+    if times is not None and (times.dtype.kind != "M" or times.shape != values.shape[:1]):
+        raise UserError(f"{path}: array 'times' is {times.dtype} {times.shape}, expected datetime64 ({len(values)},)")
+    return Table(values, times, None)
+
+
+def read_csv(path: Path) -> Table:
+    """A wide CSV: a column of times (named time, date, timestamp..., or the first one) and one column per sensor."""
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(path, low_memory=False)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: not a readable CSV: {str(error).strip()}") from None
+    if header.shape[1] != frame.shape[1] or not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(f"{path}: rows have more fields than the {header.shape[1]} of the header")
+    frame.columns = header.iloc[0].str.strip()  # as written, since pandas renames columns that occur twice
+    return _wide_table(path, frame)
+
+
+def read_parquet(path: Path) -> Table:
+    """A wide table: times as its index or as a column, and one column per sensor."""
+    try:
+        frame = pd.read_parquet(path, engine="pyarrow")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file (truncated or another format): {error}") from None
+    if isinstance(frame.index, pd.DatetimeIndex):
+        return Table(_numbers(path, frame), _wall_times(frame.index), tuple(map(str, frame.columns)))
+    return _wide_table(path, frame)
+
+
+def _wide_table(path: Path, frame: pd.DataFrame) -> Table:
+    names = [str(name).strip() for name in frame.columns]
+    if not names:
+        raise UserError(f"{path}: no columns")
+    place = next((k for k, name in enumerate(names) if name.lower() in _TIME_NAMES), 0)
+    column = frame.iloc[:, place]
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        raise UserError(
+            f"{path}: no time column: column '{names[place]}' holds numbers; expected times such as 2012-03-01 00:05 "
+            f"in the first column or in one named {', '.join(_TIME_NAMES[:4])}"
+        )
+    others = [k for k in range(len(names)) if k != place]
+    times = _parse_times(path, column)
+    return Table(_numbers(path, frame.iloc[:, others]), times, tuple(names[k] for k in others))
+
+
+def _numbers(path: Path, frame: pd.DataFrame) -> npt.NDArray[Any]:
+    for column, kind in enumerate(frame.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+            cells = frame.iloc[:, column]
+            bad = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
+            row = int(np.argmax(bad.to_numpy())) if bad.any() else 0
+            raise UserError(
+                f"{path}: wrong dtype: column '{frame.columns[column]}' holds {cells.iloc[row]!r} in row {row}, "
+                "readings must be numbers"
+            )
+    values: npt.NDArray[Any] = frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
+
+
+def _parse_times(path: Path, column: pd.Series[Any]) -> Times:
+    try:
+        parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
+        if parsed.isna().any():
+            with warnings.catch_warnings():  # of guessing: a wrong guess shows in the check of the steps
+                warnings.simplefilter("ignore", UserWarning)
+                parsed = pd.to_datetime(column, errors="coerce")
+    except ValueError:
+        raise UserError(f"{path}: column '{column.name}' mixes time zones; write all times in one, best UTC") from None
+    bad = parsed.isna().to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise UserError(f"{path}: column '{column.name}' holds {column.iloc[row]!r} in row {row}, expected a time")
+    return _wall_times(pd.DatetimeIndex(parsed))
+
+
+def _wall_times(index: pd.DatetimeIndex) -> Times:
+    times: Times = index.tz_localize(None).to_numpy()
+    return times
+
+
+_TIME_NAMES = ("time", "timestamp", "date", "datetime", "", "index", "unnamed: 0")
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
     ".h5": read_h5,
     ".hdf5": read_h5,
     ".npz": read_npz,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
 }

@@ -5,8 +5,10 @@ n: sensors, T: rows (time steps)
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,16 +77,18 @@ class TrafficData:
         return float(np.mean(self.values == np.float32(self.null_value)))
 
 
-def content_hash(values: Readings) -> str:
-    """Identity of a data set: sha256 (hex) of the line `T n` and the float32 values, little-endian, in time order.
+def settle_missing(values: npt.NDArray[Any], null_value: float) -> tuple[Readings, float]:
+    """Readings (T, n) as read-only float32 without NaN, and the value that marks the missing ones.
 
-    Independent of file form, names and compression, so the same readings from h5, CSV or parquet agree. The time
-    axis is checked apart (`rules.py`).
+    A finite null_value stays as it is. Where NaN means missing, the mark becomes 0, as in the public data sets, or,
+    where 0 is itself a reading (no car passed), the first of -1, -2, ... that is none: no true zero is lost.
     """
-    rows, sensors = values.shape
-    digest = hashlib.sha256(f"{rows} {sensors}\n".encode())
-    digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
-    return digest.hexdigest()
+    readings = np.array(values, dtype=np.float32, order="C")
+    if math.isnan(null_value):
+        mark = next(mark for mark in itertools.count(0, -1) if not (readings == mark).any())
+        readings[np.isnan(readings)] = mark
+        null_value = float(mark)
+    return read_only(readings), float(np.float32(null_value))
 
 
 def read_only(array: Readings) -> Readings:
