@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ablations.matrix import Matrix
 from altformer.errors import UserError, unknown_name
+from experiments.fields import SECTIONS, locate
 
 Resolved = TypeVar("Resolved")
 
@@ -37,7 +38,7 @@ def expand(matrix: Matrix) -> list[Arm]:
     _refuse_unused_label_fields(matrix)
     arms = [Arm(name, settings, name == matrix.baseline, where) for name, settings, where in drafts]
     _refuse_twice(arms, lambda arm: arm.name, "name")
-    _refuse_twice(arms, lambda arm: _canonical(arm.settings), "settings")
+    _refuse_twice(arms, _canonical, "settings")
     _refuse_bad_baseline(matrix, arms)
     return arms
 
@@ -65,25 +66,17 @@ def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dic
 
 
 def varied_fields(arms: Iterable[Arm]) -> frozenset[str]:
-    """Every field that some arm sets, mappings also by their parts (``scheduler`` and ``scheduler.type``).
-
-    A profile must set none of them in any arm, also not in one that leaves the field at the base's value.
-    """
-    return frozenset(path for arm in arms for path in _paths(arm.settings))
-
-
-def same_field(one: str, other: str) -> bool:
-    """Whether two names (leaf or dotted) can mean one field, or a section and a field of it; leaf names are unique."""
-    first, second = one.split("."), other.split(".")
-    return first[-1] in second or second[-1] in first
+    """The dotted path of every field that some arm sets; a profile must set none of them, in any arm."""
+    return frozenset(locate(name, arm.where) for arm in arms for name in _fields(arm.settings))
 
 
 def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
     """UserError where ``--set`` names a field that an arm sets: one of the two would silently win."""
-    arms = list(arms)
-    for field in fields:
-        for arm in arms:
-            if any(same_field(field, path) for path in _paths(arm.settings)):
+    asked = {field: locate(field, "--set") for field in fields}
+    for arm in arms:
+        own = [locate(name, arm.where) for name in _fields(arm.settings)]
+        for field, path in asked.items():
+            if any(f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}.") for other in own):
                 raise UserError(
                     f"--set {field}: arm '{arm.name}' sets this field itself ({arm.where}); change it there"
                 )
@@ -171,17 +164,21 @@ def _refuse_bad_baseline(matrix: Matrix, arms: Sequence[Arm]) -> None:
         raise unknown_name("baseline arm", matrix.baseline, names, matrix.where("baseline"))
 
 
-def _paths(settings: Mapping[str, Any], parent: str = "") -> Iterator[str]:
-    for key, value in settings.items():
-        yield parent + key
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{parent}{key}.")
+def _fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with whole sections (``model: {...}``) taken apart into their fields."""
+    fields: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in SECTIONS and isinstance(value, Mapping):
+            fields |= {f"{name}.{leaf}": item for leaf, item in value.items()}
+        else:
+            fields[name] = value
+    return fields
 
 
-def _canonical(settings: Mapping[str, Any]) -> str:
-    """Equal for equal settings, whatever their order; leaf names are unique, so sections before them do not count."""
-    leaves = {path.rpartition(".")[2]: value for path, value in settings.items()}
-    return json.dumps(leaves, sort_keys=True, default=str)
+def _canonical(arm: Arm) -> str:
+    """Equal for equal settings, whatever their order and whether fields are named by leaf or by path."""
+    values = {locate(name, arm.where): value for name, value in _fields(arm.settings).items()}
+    return json.dumps(values, sort_keys=True, default=str)
 
 
 def _text(value: Any) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-import experiments
-from ablations.yaml_lines import Lines, read_yaml
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
+from cluster.resources import Resources
+from experiments.compose import find_experiment
+from experiments.yaml_file import read_yaml
 
 PACKAGE = Path(__file__).parent
-EXPERIMENTS = Path(experiments.__file__).parent
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
 Values = Annotated[list[Any], Field(min_length=1)]
@@ -50,23 +50,6 @@ class Asha(Strict):
     reduction_factor: int = Field(3, ge=2)
 
 
-class Resources(Strict):
-    """What one trial gets. ``gpus_per_worker`` None: one GPU where there is any, else none."""
-
-    workers: int = Field(1, ge=1)
-    cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: float | None = Field(None, ge=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _whole_gpus_for_several_workers(self) -> Resources:
-        if self.workers > 1 and self.gpus_per_worker is not None and self.gpus_per_worker % 1:
-            raise ValueError(
-                f"a share of a GPU is possible with one worker only: workers {self.workers}, "
-                f"gpus_per_worker {self.gpus_per_worker}"
-            )
-        return self
-
-
 class Matrix(Strict):
     """Arms x seeds over one base experiment.
 
@@ -91,7 +74,7 @@ class Matrix(Strict):
     resources: Resources = Resources()
 
     _path: Path | None = PrivateAttr(None)
-    _lines: Lines = PrivateAttr(default_factory=dict)
+    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
 
     @field_validator("grid", "zip", mode="before")
     @classmethod
@@ -133,15 +116,19 @@ class Matrix(Strict):
     @property
     def base_file(self) -> Path:
         """The base experiment's YAML: beside the matrix file, else among the experiments; UserError when in neither."""
-        names = [self.base] if self.base.endswith((".yaml", ".yml")) else [f"{self.base}.yaml", f"{self.base}.yml"]
-        folders = [self._path.parent] if self._path else []
-        for folder in [*folders, EXPERIMENTS]:
-            for name in names:
-                if (folder / name).is_file():
-                    return (folder / name).resolve()
-        raise unknown_name(
-            "base experiment", self.base, [path.stem for path in EXPERIMENTS.glob("*.yaml")], self.where("base")
-        )
+        try:
+            return find_experiment(self.base, beside=self._path.parent if self._path else Path())
+        except UserError as error:
+            raise UserError(f"{self.where('base')}: {error}") from None
+
+    def changed(self, changes: dict[str, Any]) -> Matrix:
+        """The same matrix with some keys given anew, as from the command line; UserError where one is not valid."""
+        try:
+            matrix = Matrix.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            raise _user_error(error, None, {}) from None
+        matrix._path, matrix._lines = self._path, self._lines
+        return matrix
 
     def where(self, *keys: str) -> str:
         """``file:line`` of a key (or of the nearest one around it); the matrix's name where it comes from no file."""
@@ -171,21 +158,21 @@ def matrix_file(name: str) -> Path:
     raise unknown_name("matrix", name, [path.stem for path in PACKAGE.glob("*.yaml")])
 
 
-def _place(path: Path, lines: Lines, keys: tuple[str, ...]) -> str:
+def _place(path: Path | None, lines: dict[str, int], keys: tuple[str, ...]) -> str:
     for end in range(len(keys), 0, -1):
-        if keys[:end] in lines:
-            return f"{path}:{lines[keys[:end]]}"
-    return str(path)
+        if line := lines.get(".".join(keys[:end])):
+            return f"{path}:{line}"
+    return str(path or "command line")
 
 
-def _user_error(error: ValidationError, path: Path, lines: Lines) -> UserError:
+def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]) -> UserError:
     """The first error of a validation, with its place in the file; an unknown key with the nearest known one."""
     first = error.errors()[0]
     keys = tuple(str(key) for key in first["loc"])
     if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha"):
         keys = (keys[0], *keys[2:])  # pydantic names the member of the union too
-    if keys[0] in ("grid", "zip") and keys[:2] not in lines:
-        keys = (keys[0], *keys[2:])  # a single block is written without a list around it
+    if keys[0] in ("grid", "zip") and len(keys) > 1 and keys[1].isdigit():
+        keys = (keys[0], *keys[2:])  # most often a single block, written without a list around it
     place = _place(path, lines, keys)
     if first["type"] == "extra_forbidden":
         return unknown_name("key", keys[-1], _known_keys(keys[:-1]), place)

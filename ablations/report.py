@@ -1,0 +1,154 @@
+"""The report of a matrix as Markdown, with its plots beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ablations.markdown import code_block, escape, table
+from ablations.plots import draw_plots
+from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
+from ablations.statistics import Summary
+from altformer.files import write_text
+
+MISSING = "-"
+DECIMALS = {"mape": 2}
+
+
+def write_report(data: ReportData, folder: Path) -> Path:
+    """Write ``plots/*.png`` and ``report.md`` into the folder; returns the report's path."""
+    plots = draw_plots(data, folder / "plots")
+    path = folder / "report.md"
+    write_text(path, markdown(data, {title: plot.relative_to(folder).as_posix() for title, plot in plots.items()}))
+    return path
+
+
+def markdown(data: ReportData, plots: dict[str, str]) -> str:
+    """The report's text; ``plots`` maps each plot's title to its path relative to the report."""
+    return "\n\n".join(_sections(data, plots)) + "\n"
+
+
+def _sections(data: ReportData, plots: dict[str, str]) -> Iterator[str]:
+    marker = f"**{escape(data.marker[:1].upper() + data.marker[1:])}.**" if data.marker else ""
+    yield f"# {escape(data.title)}"
+    if marker:
+        yield f"> {marker}"
+    yield escape(data.summary)
+    yield from (f"> **Note.** {escape(warning)}" for warning in data.warnings)
+    yield "## Arms"
+    yield _comparison_table(data)
+    if marker:
+        yield marker
+    yield _reading_help(data)
+    yield "## Errors by horizon"
+    yield f"Test set, mean ± standard deviation over seeds; MAE and RMSE{_unit(data)}, MAPE in %."
+    yield _horizon_table(data)
+    if marker:
+        yield marker
+    if plots:
+        yield "## Plots"
+        yield from (f"![{escape(title)}]({path})" for title, path in plots.items())
+    if data.unfinished:
+        yield "## Cells that are not done"
+        rows = [(cell.arm, str(cell.seed), cell.status, cell.reason, cell.cell_hash) for cell in data.unfinished]
+        yield table(["arm", "seed", "status", "reason", "cell"], rows, numbers=[1])
+    yield "## Early stopping"
+    yield f"Scheduler: {escape(data.scheduler)}"
+    yield "## Time"
+    yield table(["what", "how much"], data.timing)
+    yield "## Provenance"
+    yield table(["what", "value"], data.provenance)
+    if data.repeat:
+        yield "## Repeating a cell"
+        yield "Each line trains one cell of this report anew, beside the first time."
+        yield code_block(f"{command}  # {arm}, seed {seed}" for arm, seed, command in data.repeat)
+
+
+def _comparison_table(data: ReportData) -> str:
+    steps = [(step, label) for step, label in data.horizons if step != "all"]
+    header = [
+        "arm",
+        "parameters",
+        "seeds",
+        "val MAE",
+        "test MAE",
+        "95 % interval",
+        *(f"MAE {label}" for _, label in steps),
+        "RMSE",
+        "MAPE %",
+        f"difference in {metric_name(data.reported)} [95 %]",
+        "p (Holm)",
+        "verdict",
+    ]
+    rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in data.arms]
+    return table(header, rows, numbers=range(1, len(header) - 1))
+
+
+def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
+    test = arm.metrics["test_mae"]
+    found = arm.comparison
+    return [
+        arm.name,
+        MISSING if arm.params is None else f"{arm.params:,}",
+        str(arm.done) if arm.done == arm.planned else f"{arm.done} of {arm.planned}",
+        spread(arm.metrics["val_mae"]),
+        spread(test),
+        interval(test.low, test.high),
+        *(spread(arm.metrics[column_of("mae", step)]) for step in steps),
+        spread(arm.metrics["test_rmse"]),
+        spread(arm.metrics["test_mape"], DECIMALS["mape"]),
+        _difference(arm),
+        MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
+        f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
+    ]
+
+
+def _horizon_table(data: ReportData) -> str:
+    names = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE"}
+    columns = [(metric, step) for step, _ in data.horizons for metric in METRICS]
+    header = ["arm", *(f"{names[metric]} {label}" for _, label in data.horizons for metric in METRICS)]
+    rows = [
+        [arm.name, *(spread(arm.metrics[column_of(metric, step)], DECIMALS.get(metric, 3)) for metric, step in columns)]
+        for arm in data.arms
+    ]
+    return table(header, rows, numbers=range(1, len(header)))
+
+
+def _reading_help(data: ReportData) -> str:
+    baseline = f" the baseline {escape(data.baseline)}" if data.baseline is not None else " a baseline (none is named)"
+    return (
+        f"± is the standard deviation over seeds; errors{_unit(data)}. The difference is the mean of the per-seed "
+        f"differences to{baseline}, below zero is better, with its paired 95 % t interval; p is of the paired t test, "
+        "after Holm's correction over the arms. *better* and *worse* mean p < 0.05; *no difference shown* does not "
+        f"mean equal. Only cells that are done count; {MISSING} means that there is no such number."
+    )
+
+
+def _unit(data: ReportData) -> str:
+    return f" in {escape(data.unit)}" if data.unit else ""
+
+
+def spread(summary: Summary, decimals: int = 3) -> str:
+    """Mean ± standard deviation, as far as there are seeds for it."""
+    if summary.mean is None:
+        return MISSING
+    mean = f"{summary.mean:.{decimals}f}"
+    return mean if summary.std is None else f"{mean} ± {summary.std:.{decimals}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval in brackets."""
+    return MISSING if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def p_value(p: float) -> str:
+    """A p value to three decimals, the smallest as a bound."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _difference(arm: ArmResult) -> str:
+    found = arm.comparison
+    if found is None or found.difference is None:
+        return MISSING
+    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.difference:+.3f}{bounds}"
