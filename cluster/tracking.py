@@ -1,0 +1,245 @@
+"""The listener that records a matrix in MLflow without ever being waited for.
+
+Every call becomes one line of a journal file (tracking_journal); a thread brings the lines into the store
+(tracking_writer), where each run is found before it is created and each point is logged once (tracking_store,
+tracking_runs). So a store that is away, slow or locked costs training nothing, and a driver that is killed loses
+nothing: what is not in MLflow yet is brought there by the next run in the same output folder, or by `replay`.
+MLflow itself is imported in that thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.tracking_journal import Event, Journal
+from cluster.tracking_location import StoreLocation, locate
+from cluster.tracking_none import Artifact, MatrixRun, NoTracker
+from cluster.tracking_store import PARENT
+from cluster.tracking_text import milliseconds, numbers
+from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
+from cluster.work import Ended, Outcome, Work
+
+__all__ = ["Artifact", "MatrixRun", "NoTracker", "Replayed", "StoreLocation", "Tracker", "locate", "replay"]
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(NoTracker):
+    """Records cells, and the matrix they belong to, in MLflow; no call blocks for MLflow, none raises.
+
+    With `matrix=None` each cell is a run of its own (a single training). `final_metrics` picks what is logged of a
+    cell's result, once, at its end (default: its numbers); the names must differ from those of the epochs.
+    `cell_artifacts` lists the files to keep of a cell. Both are called when the cell ends.
+    """
+
+    def __init__(
+        self,
+        location: StoreLocation,
+        matrix: MatrixRun | None = None,
+        *,
+        experiment: str = "altformer",
+        final_metrics: Callable[[Mapping[str, Any]], Mapping[str, Any]] = numbers,
+        cell_artifacts: Callable[[Work, Ended], Iterable[Artifact]] = lambda work, ended: (),
+    ) -> None:
+        self.location = location
+        self._final_metrics = final_metrics
+        self._cell_artifacts = cell_artifacts
+        self._used = self._closed = False
+        header = {
+            "kind": "opened",
+            "session": uuid.uuid4().hex,
+            "store": location.identity,
+            "address": location.shown,
+            "experiment": experiment,
+            "matrix": matrix and {**vars(matrix), "tags": _tags(matrix.tags)},
+            "context": _context(),
+        }
+        self._journal = Journal.create(location.spool, header)
+        self._writer = Writer(self._journal, location)
+
+    # What a listener is told
+
+    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
+        """Open the parent run; runs that an earlier driver left RUNNING end as KILLED."""
+        self._record("matrix_started", cells=len(works), slots=slots)
+
+    def cell_started(self, work: Work) -> None:
+        """Open the cell's run: the one it had before, if there is one."""
+        self._record("cell_started", **_described(work))
+
+    def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
+        """Log the numbers among `metrics` at step `metrics["epoch"]`."""
+        with _safely():
+            values = numbers(metrics)
+            step = int(values.pop("epoch"))
+            self._record("cell_epoch", cell=work.key, step=step, metrics=values)
+
+    def cell_ended(self, work: Work, ended: Ended) -> None:
+        """Log the final metrics and artifacts and end the run as its status says."""
+        metrics: Mapping[str, Any] = {}
+        artifacts: list[tuple[str, str]] = []
+        with _safely():
+            metrics = numbers(self._final_metrics(ended.result or {}))
+        with _safely():
+            artifacts = _absolute(self._cell_artifacts(work, ended))
+        # The last lines of a traceback say most.
+        error = ended.error[-4000:] if ended.error else None
+        self._record(
+            "cell_ended", cell=work.key, status=ended.status, error=error, metrics=metrics, artifacts=artifacts
+        )
+
+    def matrix_ended(self, outcome: Outcome) -> None:
+        """End the parent run: KILLED when cells are left, FAILED when one failed, else FINISHED."""
+        failed = any(ended.status == "failed" for ended in outcome.ended.values())
+        unfinished = outcome.interrupted or outcome.left
+        self._record("matrix_ended", status="interrupted" if unfinished else "failed" if failed else "done")
+
+    # What only the tracker is told
+
+    def record_finished(
+        self,
+        work: Work,
+        curve: Sequence[Mapping[str, Any]],
+        *,
+        final_metrics: Mapping[str, Any] | None = None,
+        status: str = "done",
+        artifacts: Iterable[Artifact] = (),
+        reused_from: str | None = None,
+        started: float | None = None,
+        ended: float | None = None,
+    ) -> None:
+        """Record a cell that ran earlier, from what was written down of it; nothing happens if its run is complete.
+
+        `curve` holds one mapping per epoch, with the key "epoch"; `started` and `ended` are seconds since 1970;
+        `reused_from` names the matrix it ran in, if that was another.
+        """
+        with _safely():
+            epochs = [numbers(metrics) for metrics in curve]
+            described = _described(work)
+            if reused_from is not None:
+                described["tags"]["reused_from"] = reused_from
+            end = milliseconds(ended or time.time())
+            self._record(
+                "cell_finished",
+                **described,
+                **({"t": milliseconds(started)} if started else {"t": end}),
+                ended=end,
+                status=status,
+                error=None,
+                curve=[(int(metrics.pop("epoch")), metrics) for metrics in epochs],
+                metrics=numbers(final_metrics or {}),
+                artifacts=_absolute(artifacts),
+            )
+
+    def record_matrix(
+        self,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        artifacts: Iterable[Artifact] = (),
+        step: int = 0,
+    ) -> None:
+        """Add to the parent run, also after the matrix has ended: statistics, report, plots.
+
+        A metric keeps its first value at a step; give the number of finished cells as `step` to add a newer one.
+        """
+        with _safely():
+            self._record(
+                "matrix_recorded",
+                metrics=numbers(metrics or {}),
+                tags=_tags(tags or {}),
+                artifacts=_absolute(artifacts),
+                step=step,
+            )
+
+    # What can be asked
+
+    @property
+    def problem(self) -> str | None:
+        """None while all is well, else one line for the user on what keeps runs from being logged."""
+        reason = self._writer.problem
+        if self._journal.path is None and self._journal.waiting():
+            lost = f"what is not logged at the end is lost, for {self.location.spool} cannot be written"
+            return f"MLflow at {self.location.shown}: {reason or 'not logged yet'}; {lost}"
+        if reason is not None:
+            return f"MLflow at {self.location.shown}: {reason}; what is not logged is kept in {self._journal.path}"
+        if self._writer.refused:
+            return f"MLflow refused {self._writer.refused} records, kept in {self.location.spool / REFUSED}"
+        return None
+
+    @property
+    def parent_id(self) -> str | None:
+        """The matrix's run id, once MLflow has it."""
+        return self.run_id(PARENT)
+
+    def run_id(self, key: str) -> str | None:
+        """The run id of the cell with this key, once MLflow has it: ask after `flush` or `close`."""
+        return self._writer.store.run_id(key) if self._writer.store else None
+
+    def url(self, key: str | None = None) -> str | None:
+        """The web page of a cell's run (default: of the matrix), where the store has a server and the run is there."""
+        store = self._writer.store
+        run_id = self.run_id(PARENT if key is None else key)
+        if store is None or run_id is None or self.location.server is None:
+            return None
+        return f"{self.location.server}/#/experiments/{store.experiment()}/runs/{run_id}"
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until all is in MLflow; False when it is not after `timeout` seconds or a few attempts in vain."""
+        return self._writer.drain(timeout)
+
+    def close(self, timeout: float = 30.0, *, interrupted: bool = False) -> bool:
+        """End what is still RUNNING, wait as `flush` does, and stop. False: the rest is kept for the next start."""
+        if self._closed:
+            return not self._journal.waiting()
+        self._closed = True
+        if self._used:
+            self._record("closed", interrupted=interrupted)
+        until = time.monotonic() + timeout
+        done = self._writer.drain(timeout)
+        self._writer.stop(max(0.1, until - time.monotonic()))
+        return done
+
+    def _record(self, kind: str, **event: Any) -> None:
+        with _safely():
+            self._used = True
+            self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event})
+            self._writer.wake()
+
+
+@contextlib.contextmanager
+def _safely() -> Iterator[None]:
+    """Recording must never end a training: an error is logged, with its traceback, and that is all."""
+    try:
+        yield
+    except Exception:
+        log.exception("not recorded in MLflow")
+
+
+def _described(work: Work) -> Event:
+    return {"cell": work.key, "name": work.name, "params": dict(work.params), "tags": _tags(work.tags)}
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """`tags` with the commit also under the name that MLflow's pages show; its client sets none by itself."""
+    commit = tags.get("git_commit")
+    return {**tags, **({"mlflow.source.git.commit": commit} if commit else {})}
+
+
+def _context() -> dict[str, str]:
+    context = {"mlflow.source.name": Path(sys.argv[0]).name or "python", "mlflow.source.type": "LOCAL"}
+    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+        context["mlflow.user"] = getpass.getuser()
+    return context
+
+
+def _absolute(artifacts: Iterable[Artifact]) -> list[tuple[str, str]]:
+    return [(str(Path(local).absolute()), folder) for local, folder in artifacts]

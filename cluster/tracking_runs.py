@@ -1,0 +1,192 @@
+"""MLflow's runs behind an interface in which doing a thing twice is the same as doing it once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.tracking_location import SETTINGS, StoreLocation, artifact_uri
+from cluster.tracking_text import (
+    METRICS_PER_CALL,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    chunks,
+    clean_folder,
+    clean_key,
+    clean_name,
+    clean_text,
+    pairs,
+)
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+EXPERIMENT_LENGTH = 500
+# Without this tag MLflow 3 guesses from the runs which of its two faces to show.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+Point = tuple[str, float, int, int]  # name, value, milliseconds, step
+
+
+def connect(location: StoreLocation) -> Any:
+    """An MlflowClient for `location`; imports MLflow and, at the first call, creates a missing schema: seconds."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # prints a traceback for each busy database
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    if location.database is not None:
+        location.database.parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=location.uri)
+
+
+@dataclass
+class Run:
+    """A run in the store. `steps` are the points known to be there, by metric; all of them when `fresh`."""
+
+    run_id: str
+    status: str
+    fresh: bool = False
+    steps: dict[str, set[int]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Know nothing of what the run holds: look it up before adding to it."""
+        self.fresh = False
+        self.steps.clear()
+
+
+class Runs:
+    """The runs of one experiment; which run belongs to what is told by the tag `run_key`."""
+
+    def __init__(self, client: Any, location: StoreLocation, experiment: str) -> None:
+        self._client = client
+        self._location = location
+        self._name = clean_text(experiment, EXPERIMENT_LENGTH).strip() or "Default"
+        self._experiment: str | None = None
+        self._known: dict[str, Run] = {}
+        self.complete = False  # every run that could be asked for is among the known ones
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Run ids by run key, as far as they are known."""
+        return {key: run.run_id for key, run in self._known.items()}
+
+    def experiment(self) -> str:
+        """The experiment's id; the experiment is created, or brought back from the bin, when it is not there."""
+        if self._experiment is None:
+            found = self._client.get_experiment_by_name(self._name)
+            if found is None:
+                place = artifact_uri(self._location, clean_key(self._name))
+                self._experiment = str(self._client.create_experiment(self._name, place, EXPERIMENT_TAGS))
+                return self._experiment
+            if found.lifecycle_stage == "deleted":  # and its name cannot be given again
+                self._client.restore_experiment(found.experiment_id)
+            self._experiment = str(found.experiment_id)
+        return self._experiment
+
+    def forget(self) -> None:
+        """A call failed, so nothing is known of what arrived: look everything up again."""
+        self.complete = False
+        for run in self._known.values():
+            run.forget()
+
+    def find(self, run_key: str) -> Run | None:
+        """The run with this key, or None."""
+        if run_key not in self._known and not self.complete:
+            for _ in self.search(f"tags.run_key = '{run_key}'"):
+                pass
+        return self._known.get(run_key)
+
+    def search(self, condition: str) -> Iterator[tuple[Run, Mapping[str, str]]]:
+        """Our runs under `condition` that are not deleted, oldest first, each with its tags."""
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment()],
+                condition,
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            for found in page:
+                key = found.data.tags.get("run_key")
+                if key is not None:
+                    run = Run(found.info.run_id, found.info.status)
+                    known = self._known.setdefault(key, run)
+                    yield (known if known.run_id == run.run_id else run), found.data.tags
+            token = page.token
+            if not token:
+                return
+
+    def create(self, run_key: str, name: str, tags: Mapping[str, str], time: int) -> Run:
+        """A new run; its key and `tags` arrive with it, in one call, so that it can always be found again."""
+        tags = pairs(tags, TAG_LENGTH) | {"run_key": run_key}
+        made = self._client.create_run(self.experiment(), time, tags, clean_name(name))
+        self._known[run_key] = Run(made.info.run_id, "RUNNING", fresh=True)
+        return self._known[run_key]
+
+    def reopen(self, run: Run) -> None:
+        """Go on with a run that is there: RUNNING again, without the marks of how it ended before."""
+        self._client.update_run(run.run_id, status="RUNNING")
+        run.status = "RUNNING"
+        for mark in {"diverged", "error"} & set(self._client.get_run(run.run_id).data.tags):
+            self._client.delete_tag(run.run_id, mark)
+
+    def end(self, run: Run, status: str, time: int) -> None:
+        """End a run as FINISHED, KILLED or FAILED."""
+        self._client.set_terminated(run.run_id, status, time)
+        run.status = status
+        run.forget()  # a matrix has thousands of them
+
+    def log_params(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Log the params that are not there yet; MLflow never changes one, so one that is there stays."""
+        from mlflow.entities import Param
+
+        there = {} if run.fresh else self._client.get_run(run.run_id).data.params
+        new = {key: value for key, value in pairs(params, PARAM_LENGTH).items() if key not in there}
+        for chunk in chunks(new.items()):
+            self._client.log_batch(run.run_id, params=[Param(key, value) for key, value in chunk])
+
+    def log_tags(self, run: Run, tags: Mapping[str, Any]) -> None:
+        """Set tags; one that is there gets the new value."""
+        from mlflow.entities import RunTag
+
+        for chunk in chunks(pairs(tags, TAG_LENGTH).items()):
+            self._client.log_batch(run.run_id, tags=[RunTag(key, value) for key, value in chunk])
+
+    def log_points(self, run: Run, points: Iterable[Point]) -> None:
+        """Log points of metrics; a step that a metric already has keeps its first value."""
+        from mlflow.entities import Metric
+
+        new = []
+        for name, value, time, step in points:
+            key = clean_key(name)
+            if key not in run.steps:
+                history = [] if run.fresh else self._client.get_metric_history(run.run_id, key)
+                run.steps[key] = {point.step for point in history}
+            if step not in run.steps[key]:
+                run.steps[key].add(step)  # all of `steps` is forgotten should the call below fail
+                new.append(Metric(key, value, time, step))
+        for start in range(0, len(new), METRICS_PER_CALL):
+            self._client.log_batch(run.run_id, metrics=new[start : start + METRICS_PER_CALL])
+
+    def log_artifacts(self, run: Run, artifacts: Iterable[tuple[str, str]]) -> None:
+        """Copy (file or folder, folder inside the run); again is over itself.
+
+        A file that cannot be stored although the store answers is left out with a warning: no metric waits for it.
+        """
+        for local, folder in artifacts:
+            try:
+                if Path(local).is_dir():
+                    self._client.log_artifacts(run.run_id, local, clean_folder(folder))
+                else:
+                    self._client.log_artifact(run.run_id, local, clean_folder(folder))
+            except Exception as error:
+                self._client.get_run(run.run_id)  # raises when it is the store that is away: to be done again
+                log.warning("not stored in MLflow: %s (%s: %s)", local, type(error).__name__, error)

@@ -1,0 +1,177 @@
+"""What the events of a session mean for MLflow's runs: one parent for the matrix, one child per cell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.tracking_journal import Event
+from cluster.tracking_location import StoreLocation
+from cluster.tracking_runs import Point, Run, Runs
+
+#: A cell's status in MLflow's words. A diverged cell is a result, told apart by its tag.
+RUN_STATUS = {
+    "done": "FINISHED",
+    "diverged": "FINISHED",
+    "stopped": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+PARENT = ""  # the matrix's own run among the keys of its cells
+# What MLflow says of an event that no second attempt will make acceptable.
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
+
+
+class RefusedError(Exception):
+    """The store will never accept this event; any other failure is the store's and worth another attempt."""
+
+
+class RunStore:
+    """Applies one session's events, in order; applying them again changes nothing."""
+
+    def __init__(self, client: Any, location: StoreLocation, header: Mapping[str, Any]) -> None:
+        self._session = str(header["session"])
+        self._matrix: Mapping[str, Any] | None = header["matrix"]
+        self._context: Mapping[str, str] = header["context"]
+        self._runs = Runs(client, location, header["experiment"])
+        self._described = False
+        self._apply = {
+            "matrix_started": self._matrix_started,
+            "cell_started": self._cell_started,
+            "cell_ended": self._cell_ended,
+            "cell_finished": self._cell_finished,
+            "matrix_recorded": self._matrix_recorded,
+            "matrix_ended": self._matrix_ended,
+            "closed": self._closed,
+        }
+
+    def run_id(self, cell: str) -> str | None:
+        """The MLflow run of a cell, or of the matrix itself (PARENT), as far as it is known."""
+        return self._runs.ids.get(self._run_key(cell))
+
+    def experiment(self) -> str:
+        """The experiment's id."""
+        return self._runs.experiment()
+
+    def apply(self, events: list[Event]) -> None:
+        """Log one event, or several `cell_epoch` events in as few calls as there are cells.
+
+        Raises RefusedError for what the store will never take. After any other exception nothing is known of what
+        arrived; the same events may be given again and leave nothing twice.
+        """
+        try:
+            if events[0]["kind"] == "cell_epoch":
+                self._cell_epochs(events)
+            else:
+                self._apply[events[0]["kind"]](events[0])
+        except Exception as error:
+            self._runs.forget()
+            if _is_refusal(error):
+                raise RefusedError(f"{type(error).__name__}: {error}") from error
+            raise
+
+    def _matrix_started(self, event: Event) -> None:
+        parent = self._parent(event["t"])
+        if parent is None:
+            return
+        self._runs.reopen(parent)
+        self._runs.log_tags(parent, {"status": "running", "session": self._session})
+        for run, _ in self._runs.search(f"tags.`mlflow.parentRunId` = '{parent.run_id}'"):
+            if run.status == "RUNNING":  # left by a driver that was killed
+                self._end(run, "interrupted", event["t"])
+        self._runs.complete = True
+
+    def _cell_started(self, event: Event) -> None:
+        run = self._runs.find(self._run_key(event["cell"]))
+        if run is None:
+            identity = {**self._context, "kind": "cell", "session": self._session}
+            parent = self._parent(event["t"])
+            if parent is not None:
+                identity["mlflow.parentRunId"] = parent.run_id
+            run = self._runs.create(self._run_key(event["cell"]), event["name"], identity, event["t"])
+        else:
+            self._runs.reopen(run)
+        own = {"cell_hash": event["cell"], "session": self._session, "status": "running"}
+        self._runs.log_tags(run, {**event["tags"], **own})
+        self._runs.log_params(run, event["params"])
+
+    def _cell_epochs(self, events: list[Event]) -> None:
+        points: dict[str, list[Point]] = defaultdict(list)
+        for event in events:
+            points[event["cell"]] += [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()]
+        for cell, of_cell in points.items():
+            self._runs.log_points(self._running(cell), of_cell)
+
+    def _cell_ended(self, event: Event) -> None:
+        run = self._running(event["cell"])
+        self._runs.log_points(run, [(k, v, event["t"], 0) for k, v in event["metrics"].items()])
+        self._runs.log_artifacts(run, event["artifacts"])
+        marks = {"diverged": "true" if event["status"] == "diverged" else None, "error": event["error"]}
+        self._end(run, event["status"], event["t"], marks)
+
+    def _cell_finished(self, event: Event) -> None:
+        run = self._runs.find(self._run_key(event["cell"]))
+        if run is not None and run.status == RUN_STATUS.get(event["status"]):
+            return
+        self._cell_started(event)
+        points = [(k, v, event["ended"], step) for step, metrics in event["curve"] for k, v in metrics.items()]
+        self._runs.log_points(self._running(event["cell"]), points)
+        self._cell_ended({**event, "t": event["ended"]})
+
+    def _matrix_recorded(self, event: Event) -> None:
+        parent = self._parent(event["t"])
+        if parent is not None:
+            self._runs.log_points(parent, [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()])
+            self._runs.log_tags(parent, event["tags"])
+            self._runs.log_artifacts(parent, event["artifacts"])
+
+    def _matrix_ended(self, event: Event) -> None:
+        parent = self._parent(event["t"])
+        if parent is not None:
+            self._end(parent, event["status"], event["t"])
+
+    def _closed(self, event: Event) -> None:
+        """Nothing of this session stays RUNNING; a matrix without a cell to run has ended well."""
+        for run, tags in self._runs.search(f"tags.session = '{self._session}' and attributes.status = 'RUNNING'"):
+            well = tags.get("kind") == "matrix" and not event["interrupted"]
+            self._end(run, "done" if well else "interrupted", event["t"])
+
+    def _run_key(self, cell: str) -> str:
+        matrix = self._matrix["key"] if self._matrix else ""
+        return hashlib.sha256(f"{matrix}\n{cell}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def _running(self, cell: str) -> Run:
+        run = self._runs.find(self._run_key(cell))
+        if run is None:
+            raise RefusedError(f"cell {cell} has no run in MLflow: it was deleted there")
+        return run
+
+    def _parent(self, time: int) -> Run | None:
+        """The matrix's run, created if need be, with its tags and params."""
+        if self._matrix is None:
+            return None
+        key = self._run_key(PARENT)
+        parent = self._runs.find(key)
+        if parent is None:
+            identity = {**self._context, "kind": "matrix", "session": self._session, "status": "running"}
+            parent = self._runs.create(key, self._matrix["name"], identity, time)
+        if not self._described:
+            self._runs.log_tags(parent, self._matrix["tags"])
+            self._runs.log_params(parent, self._matrix["params"])
+            self._described = True
+        return parent
+
+    def _end(self, run: Run, status: str, time: int, marks: Mapping[str, str | None] | None = None) -> None:
+        self._runs.log_tags(run, {"status": status, **(marks or {})})
+        self._runs.end(run, RUN_STATUS.get(status, "FAILED"), time)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether it is the event that is wrong. An error page of a proxy says nothing of the event."""
+    if isinstance(error, RefusedError):
+        return True
+    wrong = isinstance(error, TypeError | KeyError | ValueError) and not isinstance(error, json.JSONDecodeError)
+    return wrong or getattr(error, "error_code", None) in REFUSALS
