@@ -39,6 +39,9 @@ _WORKER_ENVIRONMENT = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 
+# Detached actors without resources that Ray Train keeps as long as the cluster lives.
+_RAYS_OWN = ("TrainStateActor", "_AutoscalingCoordinatorActor")
+
 _TOKEN_FILE = Path(".ray") / "auth_token"
 
 
@@ -119,8 +122,7 @@ def leftovers() -> list[str]:
     job = ray.get_runtime_context().get_job_id()
     held = []
     for actor in state.actor_table(None, ray.JobID.from_hex(job)).values():
-        # Ray Train keeps one actor of its own, without resources, for the dashboard as long as the cluster lives.
-        if actor["State"] != "DEAD" and actor["ActorClassName"] != "TrainStateActor":
+        if actor["State"] != "DEAD" and actor["ActorClassName"] not in _RAYS_OWN:
             held.append(f"actor {actor['ActorClassName']} {actor['Name']} {actor['State']}".replace("  ", " "))
     for identity, group in placement_group_table().items():
         # The identity of a placement group ends in that of the job that made it.

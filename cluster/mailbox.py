@@ -1,12 +1,13 @@
-"""The one small actor through which a matrix's trials, their ranks and the driver agree on going on or stopping.
+"""The one small actor through which a matrix's trials, their ranks and the driver agree on what runs and what stops.
 
-Epochs are handed over in lockstep. Rank 0 posts an epoch and waits; the trial takes it and returns it to Tune; when
-Tune asks for the next step the trial takes again, and that is the decision to go on, which every rank is given. A
-stop asked for meanwhile (by the scheduler, or for all by an interruption) is the decision instead. So all ranks leave
-in the same epoch, whoever asked.
+A *slot* is a trial's process with its workers; it is given one cell after another. Within a cell, epochs are handed
+over in lockstep: rank 0 posts an epoch and waits, the trial takes it and returns it to Tune; when Tune asks for the
+next step the trial takes again, and that is the decision to go on, which every rank is given. A stop asked for
+meanwhile (by the scheduler, or for all by an interruption) is the decision instead. So all ranks leave in the same
+epoch, whoever asked.
 
-Measured: 0.6 ms a call on a 2-core machine, against epochs of a second and more; hence one mechanism for a trial in
-its own process and for a worker group on several nodes.
+A call takes 0.6 ms on a 2-core machine (benchmarks/bench_trial.py), against epochs of a second and more; hence one
+mechanism for a trial in its own process and for a worker group on several nodes.
 """
 
 from __future__ import annotations
@@ -34,35 +35,64 @@ class Job:
 
 @dataclass(frozen=True)
 class Message:
-    """What a trial takes: an epoch's metrics, or the end of its train function, or that it was given up."""
+    """What a trial takes: an epoch's metrics, the end of the cell, or that the cell was given up."""
 
     kind: str  # "epoch" | "end" | "abandoned"
     metrics: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] | None = None
+    result: Any = None
     error: str | None = None
     reason: str | None = None
 
 
-class _Box:
-    """State of one attempt at one cell."""
+class _Cell:
+    """One attempt at a cell."""
 
-    def __init__(self, attempt: int, interrupted: str | None) -> None:
-        self.attempt = attempt
-        self.stop_asked = interrupted
-        self.told: str | None = None
-        self.decisions: dict[int, asyncio.Future[str | None]] = {}
-        self.posted = 0
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
-        self.members: list[Any] = []
+        self.over = False
+        self.stop_asked: str | None = None
+        self._told: str | None = None
+        self._posted = 0
+        self._decisions: dict[int, asyncio.Future[str | None]] = {}
+        self._finished: dict[int, Any] = {}
 
-    def decision(self, number: int) -> asyncio.Future[str | None]:
-        return self.decisions.setdefault(number, asyncio.get_running_loop().create_future())
+    def decision(self, epoch: int) -> asyncio.Future[str | None]:
+        return self._decisions.setdefault(epoch, asyncio.get_running_loop().create_future())
+
+    def post(self, epoch: int, metrics: dict[str, Any]) -> None:
+        self._posted = epoch
+        self.messages.put_nowait(Message("epoch", metrics=metrics))
+        if self.stop_asked:
+            self.decide()
 
     def decide(self) -> None:
         """Answer whoever waits after the last posted epoch."""
-        if self.posted and not self.decision(self.posted).done():
-            self.told = self.stop_asked
-            self.decision(self.posted).set_result(self.stop_asked)
+        if self._posted and not self.decision(self._posted).done():
+            self._told = self.stop_asked
+            self.decision(self._posted).set_result(self.stop_asked)
+
+    def stop(self, reason: str) -> None:
+        self.stop_asked = self.stop_asked or reason
+        self.decide()
+
+    def finish(self, rank: int, result: Any, ranks: int) -> None:
+        self._finished[rank] = result
+        if len(self._finished) == ranks:
+            self.end(Message("end", result=self._finished[0], reason=self._told))
+
+    def end(self, message: Message) -> None:
+        if not self.over:
+            self.over = True
+            self.messages.put_nowait(message)
+
+
+class _Slot:
+    def __init__(self) -> None:
+        self.cells: list[_Cell] = []
+        self.closed = False
+        self.changed = asyncio.Event()
+        self.members: list[Any] = []
 
 
 class Mailbox:
@@ -71,80 +101,102 @@ class Mailbox:
     def __init__(self, job: list[Job], payloads: dict[str, dict[str, Any]]) -> None:
         self._job = job
         self._payloads = payloads
-        self._boxes: dict[str, _Box] = {}
-        self._attempts: dict[str, int] = {}
+        self._slots: dict[str, _Slot] = {}
         self._interrupted: str | None = None
 
-    async def open(self, key: str) -> tuple[list[Job], dict[str, Any], int, str | None]:
-        """Start an attempt at a cell: the job, its payload, the attempt's number, and why not to start at all.
+    # The trial's calls
 
-        A former attempt at it, should it live on somewhere, is told to leave at its next report.
+    async def assign(self, slot: str, key: str) -> str | None:
+        """Give a slot its next cell; a reason instead if nothing is to be started any more.
+
+        A former attempt at the cell, should it live on somewhere, is told to leave at its next report.
         """
-        attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._close(self._boxes.get(key))
-        self._boxes[key] = _Box(attempt, self._interrupted)
-        return self._job, self._payloads[key], attempt, self._interrupted
+        if self._interrupted is not None:
+            return self._interrupted
+        for cell in self._current(key):
+            cell.stop("replaced")
+        place = self._slots.setdefault(slot, _Slot())
+        place.cells.append(_Cell(key))
+        place.changed.set()
+        return None
 
-    async def post(self, key: str, attempt: int, number: int, metrics: dict[str, Any] | None) -> str | None:
-        """A rank has ended epoch `number` (1, 2, ...) of this attempt; returns the decision. Rank 0 brings metrics."""
-        box = self._boxes.get(key)
-        if box is None or box.attempt != attempt:
-            return "replaced"
-        decision = box.decision(number)
+    async def take(self, slot: str) -> Message:
+        """The trial goes on: decides for the last epoch posted, then waits for the next message."""
+        cell = self._slots[slot].cells[-1]
+        if cell.messages.empty():
+            cell.decide()
+        return await cell.messages.get()
+
+    async def leave(self, slot: str, reason: str) -> None:
+        """Ask the slot's cell to stop."""
+        if (place := self._slots.get(slot)) is not None and place.cells:
+            place.cells[-1].stop(reason)
+
+    async def close(self, slot: str) -> None:
+        """No cell follows: the slot's workers end."""
+        place = self._slots.setdefault(slot, _Slot())
+        place.closed = True
+        place.changed.set()
+
+    async def fail(self, slot: str, error: str) -> None:
+        """The slot's workers have ended with an error."""
+        self._slots[slot].cells[-1].end(Message("end", error=error))
+
+    async def members(self, slot: str) -> list[Any]:
+        """The worker actors of the slot's group, to be killed if they do not leave."""
+        return self._slots[slot].members if slot in self._slots else []
+
+    # The ranks' calls
+
+    async def join(self, slot: str, member: Any) -> list[Job]:
+        """A rank is there; returns the job. Members of a group give their actor's handle."""
+        if member is not None:
+            self._slots[slot].members.append(member)
+        return self._job
+
+    async def next(self, slot: str, number: int) -> dict[str, Any] | None:
+        """The payload of the slot's cell with this number (0, 1, ...), as soon as there is one; None at the end."""
+        place = self._slots[slot]
+        while len(place.cells) <= number:
+            if place.closed:
+                return None
+            place.changed.clear()
+            await place.changed.wait()
+        return self._payloads[place.cells[number].key]
+
+    async def post(self, slot: str, number: int, epoch: int, metrics: dict[str, Any] | None) -> str | None:
+        """A rank has ended its cell's epoch (1, 2, ...); returns the decision. Rank 0 brings the metrics."""
+        cell = self._slots[slot].cells[number]
+        decision = cell.decision(epoch)
         if metrics is not None:
-            box.posted = number
-            box.messages.put_nowait(Message("epoch", metrics=metrics))
-            if box.stop_asked:
-                box.decide()
+            cell.post(epoch, metrics)
         return await decision
 
-    async def end(self, key: str, attempt: int, result: dict[str, Any] | None, error: str | None) -> None:
-        """The train function has returned or failed, and its workers are gone."""
-        box = self._boxes.get(key)
-        if box is not None and box.attempt == attempt:
-            box.messages.put_nowait(Message("end", result=result, error=error, reason=box.told))
+    async def finish(self, slot: str, number: int, rank: int, result: Any) -> None:
+        """A rank's train function has returned; the cell ends when all have."""
+        self._slots[slot].cells[number].finish(rank, result, self._job[0].workers)
 
-    async def take(self, key: str) -> Message:
-        """The trial goes on: decides for the last epoch posted, then waits for the next message."""
-        box = self._boxes[key]
-        if box.messages.empty():
-            box.decide()
-        return await box.messages.get()
+    # The driver's calls
 
     async def stop(self, key: str, reason: str) -> None:
-        """Ask one trial to stop at its next report, or at the one it waits in."""
-        if (box := self._boxes.get(key)) is not None:
-            box.stop_asked = box.stop_asked or reason
-            box.decide()
+        """Ask one cell to stop at its next report, or at the one it waits in."""
+        for cell in self._current(key):
+            cell.stop(reason)
 
     async def interrupt(self, reason: str) -> None:
-        """Ask all trials, and those that would still start, to stop."""
+        """Ask all cells to stop, and start none any more."""
         self._interrupted = reason
-        for key in self._boxes:
-            await self.stop(key, reason)
+        for cell in self._current():
+            cell.stop(reason)
 
     async def abandon(self) -> None:
-        """Wait for no trial any longer; their processes are ended by whoever takes the message."""
-        for box in self._boxes.values():
-            box.messages.put_nowait(Message("abandoned", reason=box.stop_asked))
+        """Wait for no cell any longer: trials return, and their processes are ended."""
+        for cell in self._current():
+            cell.end(Message("abandoned"))
 
-    async def join(self, key: str, attempt: int, member: Any) -> tuple[list[Job], dict[str, Any]]:
-        """A worker of a group makes itself known, so that it can be killed if it does not leave; the job, the payload."""
-        box = self._boxes.get(key)
-        if box is not None and box.attempt == attempt:
-            box.members.append(member)
-        return self._job, self._payloads[key]
-
-    async def members(self, key: str) -> list[Any]:
-        """The worker actors of a trial's group."""
-        box = self._boxes.get(key)
-        return box.members if box is not None else []
-
-    @staticmethod
-    def _close(box: _Box | None) -> None:
-        for decision in box.decisions.values() if box is not None else ():
-            if not decision.done():
-                decision.set_result("replaced")
+    def _current(self, key: str | None = None) -> list[_Cell]:
+        cells = [slot.cells[-1] for slot in self._slots.values() if slot.cells]
+        return [cell for cell in cells if not cell.over and key in (None, cell.key)]
 
 
 def start_mailbox(name: str, job: Job, payloads: dict[str, dict[str, Any]]) -> Any:

@@ -1,0 +1,84 @@
+"""A rank's side of a trial: the context its train function is given, and its process's threads and memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from cluster.errors import ClusterError
+from cluster.mailbox import Job
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Context:
+    """What the train function sees of the cluster; see cluster.work.TrialContext."""
+
+    def __init__(self, mailbox: Any, slot: str, number: int, rank: int, world_size: int, gpus: float) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self._mailbox = mailbox
+        self._slot = slot
+        self._number = number
+        self._gpus = gpus
+        self._epochs = 0
+        self._reason: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The GPU given to this rank, else the CPU; raises ClusterError if torch does not see the GPU it was given."""
+        import torch
+
+        if self._gpus == 0:
+            return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise ClusterError(
+                f"this trial was given {self._gpus:g} GPU, but torch {torch.__version__} sees none on this node"
+            )
+        if self.world_size == 1:
+            return torch.device("cuda", 0)
+        import ray.train.torch
+
+        device: torch.device = ray.train.torch.get_device()
+        return device
+
+    def report(self, metrics: dict[str, float | int]) -> None:
+        """Hand over an epoch; returns with the same decision on every rank."""
+        self._epochs += 1
+        own = dict(metrics) if self.rank == 0 else None
+        self._reason = ray.get(self._mailbox.post.remote(self._slot, self._number, self._epochs, own))
+
+    def should_stop(self) -> str | None:
+        """The reason to leave, as decided at the last report."""
+        return self._reason
+
+
+def prepare_process(job: Job) -> None:
+    """Threads and memory as the trial was given, before its first tensor operation, in the thread that computes.
+
+    Threads within an operation are a property of the calling thread; those between operations can be set only once.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(job.cpus_per_worker)
+    import torch
+
+    torch.set_num_threads(job.cpus_per_worker)
+    if torch.get_num_interop_threads() != job.cpus_per_worker:
+        torch.set_num_interop_threads(job.cpus_per_worker)
+    if 0 < job.gpus_per_worker < 1 and torch.cuda.is_available():
+        # Ray's fraction is bookkeeping only.
+        torch.cuda.set_per_process_memory_fraction(job.gpus_per_worker)
+
+
+def release_memory(job: Job) -> None:
+    """Give a GPU's cached memory back to whoever shares it, between two cells of a process."""
+    if job.gpus_per_worker:
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
