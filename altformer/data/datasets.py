@@ -1,9 +1,11 @@
-"""The known data sets, one entry each, and the way from a configuration to checked readings."""
+"""The way from a configuration to checked readings.
+
+n: sensors, T: rows
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,80 +17,13 @@ from altformer.data.own_file import load_own_file
 from altformer.data.readers import Table, read_table
 from altformer.data.rules import Finding, refuse, shape_findings, time_findings, value_findings
 from altformer.data.simulated import simulate
+from altformer.data.specs import SPECS, DatasetSpec
 from altformer.data.traffic import TrafficData, settle_missing
 from altformer.errors import UserError, unknown_name
 
 __all__ = ["SIMULATED", "SPECS", "DatasetSpec", "TrafficData", "data_dir", "find_file", "load"]
 
 SIMULATED = "simulated"
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What is known of a data set before its file is read.
-
-    shape is (rows, sensors); absent_steps are the steps its time axis jumps over; files and graph_files are the names
-    under which it is found, in `<data dir>/<name>/` or `<data dir>/`; sources are public addresses, tried in order.
-    """
-
-    shape: tuple[int, int]
-    start: str
-    split: tuple[float, float, float]
-    unit: str
-    files: tuple[str, ...]
-    graph_files: tuple[str, ...]
-    id_files: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    graph_sources: tuple[str, ...] = ()
-    step_minutes: int = 5
-    null_value: float = 0.0
-    absent_steps: int = 0
-    content_hash: str | None = None
-
-
-_SPEED_SPLIT = (0.7, 0.1, 0.2)
-_FLOW_SPLIT = (0.6, 0.2, 0.2)
-
-
-def _pems(number: str, shape: tuple[int, int], start: str, known_hash: str | None = None) -> DatasetSpec:
-    return DatasetSpec(
-        shape=shape,
-        start=start,
-        split=_FLOW_SPLIT,
-        unit="vehicles per 5 minutes",
-        files=(f"PEMS{number}.npz", f"pems{number}.npz"),
-        graph_files=(f"PEMS{number}.csv", f"pems{number}.csv"),
-        id_files=(f"PEMS{number}.txt",),
-        content_hash=known_hash,
-    )
-
-
-SPECS: dict[str, DatasetSpec] = {
-    "METR-LA": DatasetSpec(
-        shape=(34272, 207),
-        start="2012-03-01T00:00",
-        split=_SPEED_SPLIT,
-        unit="mph",
-        files=("metr-la.h5", "metr_la.h5", "METR-LA.h5", "METR-LA.csv", "METR-LA.parquet"),
-        graph_files=("adj_mx.pkl", "adj_METR-LA.pkl"),
-        content_hash="eaec505856cd272eb3de2dfe8add003b5530f03865a57383ebe4160545c2e6ef",
-    ),
-    "PEMS-BAY": DatasetSpec(
-        shape=(52116, 325),
-        start="2017-01-01T00:00",
-        split=_SPEED_SPLIT,
-        unit="mph",
-        files=("pems-bay.h5", "pems_bay.h5", "PEMS-BAY.h5", "PEMS-BAY.csv", "PEMS-BAY.parquet"),
-        graph_files=("adj_mx_bay.pkl", "adj_PEMS-BAY.pkl"),
-        absent_steps=12,
-    ),
-    "PEMS03": _pems("03", (26208, 358), "2018-09-01T00:00"),
-    "PEMS04": _pems("04", (16992, 307), "2018-01-01T00:00"),
-    "PEMS07": _pems("07", (28224, 883), "2017-05-01T00:00"),
-    "PEMS08": _pems(
-        "08", (17856, 170), "2016-07-01T00:00", "ad97a3c8bae98f30072eca52260aa176a295f8d79ca78f618825ab9d5985de81"
-    ),
-}
 
 
 def data_dir() -> Path:

@@ -66,7 +66,7 @@ def simulate(sensors: int | None = None, days: int | None = None, seed: int | No
 
 
 class DayPlan(NamedTuple):
-    """What chance decides of one day, all (s, c): demand at sources, open share of the capacity, noise, lost readings."""
+    """What chance decides of one day, all (s, c): demand at sources, open capacity, noise and lost readings."""
 
     demand: Array
     open_share: Array
