@@ -11,25 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.tracking_journal import Event, Journal
-from cluster.tracking_location import StoreLocation, locate
-from cluster.tracking_none import Artifact, MatrixRun, NoTracker
+from cluster.tracking_later import Later, safely
+from cluster.tracking_location import StoreLocation, resolve
+from cluster.tracking_none import Artifact, Artifacts, Matrix, NoTracker
 from cluster.tracking_store import PARENT
 from cluster.tracking_text import milliseconds, numbers
 from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
 from cluster.work import Ended, Outcome, Work
 
-__all__ = ["Artifact", "MatrixRun", "NoTracker", "Replayed", "StoreLocation", "Tracker", "locate", "replay"]
+__all__ = ["Artifact", "Matrix", "NoTracker", "Replayed", "StoreLocation", "Tracker", "replay", "resolve"]
 
-log = logging.getLogger(__name__)
+
+def _no_artifacts(work: Work, status: str, result: Mapping[str, Any] | None) -> Iterable[Artifact]:
+    return ()
 
 
 class Tracker(NoTracker):
@@ -37,22 +39,24 @@ class Tracker(NoTracker):
 
     With `matrix=None` each cell is a run of its own (a single training). `final_metrics` picks what is logged of a
     cell's result, once, at its end (default: its numbers); the names must differ from those of the epochs.
-    `cell_artifacts` lists the files to keep of a cell. Both are called when the cell ends.
+    `cell_artifacts` lists the files to keep of a cell, from its work, status and result; it is called in a thread of
+    its own, so it may take its time, to draw plots for instance.
     """
 
     def __init__(
         self,
         location: StoreLocation,
-        matrix: MatrixRun | None = None,
+        matrix: Matrix | None = None,
         *,
         experiment: str = "altformer",
         final_metrics: Callable[[Mapping[str, Any]], Mapping[str, Any]] = numbers,
-        cell_artifacts: Callable[[Work, Ended], Iterable[Artifact]] = lambda work, ended: (),
+        cell_artifacts: Callable[[Work, str, Mapping[str, Any] | None], Iterable[Artifact]] = _no_artifacts,
     ) -> None:
         self.location = location
         self._final_metrics = final_metrics
         self._cell_artifacts = cell_artifacts
-        self._used = self._closed = False
+        self._used = self._running = self._closed = False
+        self._later = Later()
         header = {
             "kind": "opened",
             "session": uuid.uuid4().hex,
@@ -69,7 +73,8 @@ class Tracker(NoTracker):
 
     def matrix_started(self, works: Sequence[Work], slots: int) -> None:
         """Open the parent run; runs that an earlier driver left RUNNING end as KILLED."""
-        self._record("matrix_started", cells=len(works), slots=slots)
+        self._running = True
+        self._record("matrix_started")
 
     def cell_started(self, work: Work) -> None:
         """Open the cell's run: the one it had before, if there is one."""
@@ -77,29 +82,31 @@ class Tracker(NoTracker):
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """Log the numbers among `metrics` at step `metrics["epoch"]`."""
-        with _safely():
+        with safely():
             values = numbers(metrics)
             step = int(values.pop("epoch"))
             self._record("cell_epoch", cell=work.key, step=step, metrics=values)
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """Log the final metrics and artifacts and end the run as its status says."""
-        metrics: Mapping[str, Any] = {}
-        artifacts: list[tuple[str, str]] = []
-        with _safely():
-            metrics = numbers(self._final_metrics(ended.result or {}))
-        with _safely():
-            artifacts = _absolute(self._cell_artifacts(work, ended))
-        # The last lines of a traceback say most.
-        error = ended.error[-4000:] if ended.error else None
-        self._record(
-            "cell_ended", cell=work.key, status=ended.status, error=error, metrics=metrics, artifacts=artifacts
-        )
+        at = milliseconds(time.time())
+
+        def record() -> None:
+            metrics: dict[str, float] = {}
+            with safely():
+                metrics = numbers(self._final_metrics(ended.result or {}))
+            artifacts = _listed(lambda: self._cell_artifacts(work, ended.status, ended.result))
+            error = ended.error[-4000:] if ended.error else None  # the last lines of a traceback say most
+            of_cell = {"cell": work.key, "status": ended.status, "error": error}
+            self._record("cell_ended", t=at, **of_cell, metrics=metrics, artifacts=artifacts)
+
+        self._later.do(record)
 
     def matrix_ended(self, outcome: Outcome) -> None:
         """End the parent run: KILLED when cells are left, FAILED when one failed, else FINISHED."""
         failed = any(ended.status == "failed" for ended in outcome.ended.values())
         unfinished = outcome.interrupted or outcome.left
+        self._running = False
         self._record("matrix_ended", status="interrupted" if unfinished else "failed" if failed else "done")
 
     # What only the tracker is told
@@ -108,10 +115,10 @@ class Tracker(NoTracker):
         self,
         work: Work,
         curve: Sequence[Mapping[str, Any]],
-        *,
         final_metrics: Mapping[str, Any] | None = None,
         status: str = "done",
-        artifacts: Iterable[Artifact] = (),
+        *,
+        artifacts: Artifacts = (),
         reused_from: str | None = None,
         started: float | None = None,
         ended: float | None = None,
@@ -121,7 +128,8 @@ class Tracker(NoTracker):
         `curve` holds one mapping per epoch, with the key "epoch"; `started` and `ended` are seconds since 1970;
         `reused_from` names the matrix it ran in, if that was another.
         """
-        with _safely():
+
+        def record() -> None:
             epochs = [numbers(metrics) for metrics in curve]
             described = _described(work)
             if reused_from is not None:
@@ -130,35 +138,35 @@ class Tracker(NoTracker):
             self._record(
                 "cell_finished",
                 **described,
-                **({"t": milliseconds(started)} if started else {"t": end}),
+                t=milliseconds(started) if started else end,
                 ended=end,
                 status=status,
                 error=None,
                 curve=[(int(metrics.pop("epoch")), metrics) for metrics in epochs],
                 metrics=numbers(final_metrics or {}),
-                artifacts=_absolute(artifacts),
+                artifacts=_listed(artifacts),
             )
+
+        self._later.do(record)
 
     def record_matrix(
         self,
         *,
         metrics: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
-        artifacts: Iterable[Artifact] = (),
+        artifacts: Artifacts = (),
         step: int = 0,
     ) -> None:
         """Add to the parent run, also after the matrix has ended: statistics, report, plots.
 
         A metric keeps its first value at a step; give the number of finished cells as `step` to add a newer one.
         """
-        with _safely():
-            self._record(
-                "matrix_recorded",
-                metrics=numbers(metrics or {}),
-                tags=_tags(tags or {}),
-                artifacts=_absolute(artifacts),
-                step=step,
-            )
+
+        def record() -> None:
+            added = {"metrics": numbers(metrics or {}), "tags": _tags(tags or {}), "step": step}
+            self._record("matrix_recorded", **added, artifacts=_listed(artifacts))
+
+        self._later.do(record)
 
     # What can be asked
 
@@ -194,34 +202,27 @@ class Tracker(NoTracker):
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all is in MLflow; False when it is not after `timeout` seconds or a few attempts in vain."""
-        return self._writer.drain(timeout)
+        until = time.monotonic() + timeout
+        return self._later.wait(timeout) and self._writer.drain(max(0.0, until - time.monotonic()))
 
-    def close(self, timeout: float = 30.0, *, interrupted: bool = False) -> bool:
+    def close(self, timeout: float = 30.0) -> bool:
         """End what is still RUNNING, wait as `flush` does, and stop. False: the rest is kept for the next start."""
         if self._closed:
             return not self._journal.waiting()
         self._closed = True
-        if self._used:
-            self._record("closed", interrupted=interrupted)
         until = time.monotonic() + timeout
-        done = self._writer.drain(timeout)
+        prepared = self._later.wait(timeout)
+        if self._used:
+            self._record("closed", interrupted=self._running)
+        done = self._writer.drain(max(0.1, until - time.monotonic()))
         self._writer.stop(max(0.1, until - time.monotonic()))
-        return done
+        return prepared and done
 
     def _record(self, kind: str, **event: Any) -> None:
-        with _safely():
+        with safely():
             self._used = True
             self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event})
             self._writer.wake()
-
-
-@contextlib.contextmanager
-def _safely() -> Iterator[None]:
-    """Recording must never end a training: an error is logged, with its traceback, and that is all."""
-    try:
-        yield
-    except Exception:
-        log.exception("not recorded in MLflow")
 
 
 def _described(work: Work) -> Event:
@@ -241,5 +242,8 @@ def _context() -> dict[str, str]:
     return context
 
 
-def _absolute(artifacts: Iterable[Artifact]) -> list[tuple[str, str]]:
-    return [(str(Path(local).absolute()), folder) for local, folder in artifacts]
+def _listed(artifacts: Artifacts) -> list[tuple[str, str]]:
+    with safely():
+        listed = artifacts() if callable(artifacts) else artifacts
+        return [(str(Path(local).absolute()), folder) for local, folder in listed]
+    return []

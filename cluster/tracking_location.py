@@ -57,7 +57,7 @@ class StoreLocation:
         return self.shown.rstrip("/") if urlsplit(self.uri).scheme in SERVERS else None
 
 
-def locate(out: Path, uri: str | None = None) -> StoreLocation:
+def resolve(out: Path, uri: str | None = None) -> StoreLocation:
     """The store for runs under `out`: `uri`, else $MLFLOW_TRACKING_URI, else SQLite in `out` itself.
 
     Raises ClusterError for an address that MLflow 3 refuses or that would depend on the working directory.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +12,12 @@ from cluster.work import Listener, Work
 
 #: A local file or folder, and the folder inside the run to put it in ("" for the top; a folder's contents go there).
 Artifact = tuple[str | Path, str]
+#: Artifacts, or what lists (and perhaps draws) them when called in a thread of the tracker's.
+Artifacts = Iterable[Artifact] | Callable[[], Iterable[Artifact]]
 
 
 @dataclass(frozen=True)
-class MatrixRun:
+class Matrix:
     """The parent run of a matrix: `key` identifies it from one start to the next, `name` is for people.
 
     MLflow never changes a param: what may differ between two starts of one matrix belongs into `tags`.
@@ -44,10 +46,10 @@ class NoTracker(Listener):
         self,
         work: Work,
         curve: Sequence[Mapping[str, Any]],
-        *,
         final_metrics: Mapping[str, Any] | None = None,
         status: str = "done",
-        artifacts: Iterable[Artifact] = (),
+        *,
+        artifacts: Artifacts = (),
         reused_from: str | None = None,
         started: float | None = None,
         ended: float | None = None,
@@ -59,7 +61,7 @@ class NoTracker(Listener):
         *,
         metrics: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
-        artifacts: Iterable[Artifact] = (),
+        artifacts: Artifacts = (),
         step: int = 0,
     ) -> None:
         """Record nothing."""
@@ -76,7 +78,7 @@ class NoTracker(Listener):
         """Nothing is waiting."""
         return True
 
-    def close(self, timeout: float = 30.0, *, interrupted: bool = False) -> bool:
+    def close(self, timeout: float = 30.0) -> bool:
         """Nothing is waiting."""
         return True
 
@@ -86,4 +88,4 @@ class NoTracker(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(interrupted=error is not None)
+        self.close()

@@ -79,10 +79,9 @@ class RunStore:
             return
         self._runs.reopen(parent)
         self._runs.log_tags(parent, {"status": "running", "session": self._session})
-        for run, _ in self._runs.search(f"tags.`mlflow.parentRunId` = '{parent.run_id}'"):
-            if run.status == "RUNNING":  # left by a driver that was killed
+        for run, tags in self._children(parent):
+            if run.status == "RUNNING" and tags.get("session") != self._session:  # left by a driver that was killed
                 self._end(run, "interrupted", event["t"])
-        self._runs.complete = True
 
     def _cell_started(self, event: Event) -> None:
         run = self._runs.find(self._run_key(event["cell"]))
@@ -113,6 +112,9 @@ class RunStore:
         self._end(run, event["status"], event["t"], marks)
 
     def _cell_finished(self, event: Event) -> None:
+        parent = self._runs.find(self._run_key(PARENT)) if self._matrix and not self._runs.complete else None
+        if parent is not None:  # one search for all the cells that are going to follow this one
+            self._children(parent)
         run = self._runs.find(self._run_key(event["cell"]))
         if run is not None and run.status == RUN_STATUS.get(event["status"]):
             return
@@ -142,6 +144,12 @@ class RunStore:
     def _run_key(self, cell: str) -> str:
         matrix = self._matrix["key"] if self._matrix else ""
         return hashlib.sha256(f"{matrix}\n{cell}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def _children(self, parent: Run) -> list[tuple[Run, Mapping[str, str]]]:
+        """All cells of the matrix that have a run; from now on there is nothing to search for."""
+        found = list(self._runs.search(f"tags.`mlflow.parentRunId` = '{parent.run_id}'"))
+        self._runs.complete = True
+        return found
 
     def _running(self, cell: str) -> Run:
         run = self._runs.find(self._run_key(cell))
