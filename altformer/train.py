@@ -24,6 +24,7 @@ from altformer.data.windows import Batch, Windows
 from altformer.evaluate import score
 from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
+from altformer.scores import flatten
 from altformer.training.checkpoint import Checkpoints, Curve, Progress
 from altformer.training.context import Context
 from altformer.training.loss import LOSSES
@@ -162,17 +163,6 @@ def _forecaster(model: nn.Module, windows: Windows) -> Any:
         return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
 
     return forecast
-
-
-def flatten(prefix: str, scores: dict[str, Any]) -> dict[str, float]:
-    """Scores as flat metrics: ``val_mae`` over all steps, ``val_mae_3`` at step 3, ``val_mae_unmasked``."""
-    flat = {
-        f"{prefix}_{metric}" + ("" if step == "all" else f"_{step}"): value
-        for step, values in scores.items()
-        if isinstance(values, dict)
-        for metric, value in values.items()
-    }
-    return {**flat, f"{prefix}_mae_unmasked": scores["mae_unmasked"]}
 
 
 def _shape(config: Config, data: TrafficData) -> ForecastShape:

@@ -1,0 +1,130 @@
+"""Before a matrix starts: its cells, what of them is done already, and where everything goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_fields
+from ablations.matrix import Matrix
+from altformer.config import Config
+from altformer.data.datasets import TrafficData
+from altformer.files import write_json
+from experiments.cell import Cell, Machine, Record, make_cell, read_record
+from experiments.compose import compose
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One arm with one seed, and its record if it has been run."""
+
+    arm: str
+    seed: int
+    cell: Cell
+    record: Record | None
+
+    @property
+    def name(self) -> str:
+        """For people: arm and seed."""
+        return f"{self.arm} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A matrix resolved to cells: what will run, and what need not."""
+
+    matrix: Matrix
+    arms: Sequence[Arm]
+    cells: Sequence[PlannedCell]
+    data: TrafficData
+    profile: str
+    folder: Path
+    scheduler: dict[str, Any]  # as it is noted in the records of cells it stops
+
+    def settled(self, planned: PlannedCell) -> bool:
+        """Done and diverged cells are; a stopped one only under the very scheduler that stopped it."""
+        record = planned.record
+        if record is None:
+            return False
+        if record["status"] == "stopped":
+            return bool(record["stopped_by"] == self.scheduler)
+        return record["status"] in ("done", "diverged")
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        """Cells that are not settled, each once even when two arms share it."""
+        return [planned for planned in self.cells if not self.settled(planned)]
+
+    def refreshed(self) -> list[PlannedCell]:
+        """The cells with their records as they are on disk now."""
+        return [PlannedCell(at.arm, at.seed, at.cell, read_record(at.cell.folder)) for at in self.cells]
+
+    def write(self) -> None:
+        """Write ``plan.json``: the matrix, its arms and every cell with its hash."""
+        cells = [
+            {"arm": at.arm, "seed": at.seed, "cell_hash": at.cell.hash, "settled": self.settled(at)}
+            for at in self.cells
+        ]
+        write_json(
+            self.folder / "plan.json",
+            {
+                "matrix": self.matrix.model_dump(mode="json"),
+                "profile": self.profile,
+                "dataset": self.data.name,
+                "data_hash": self.data.content_hash,
+                "scheduler": self.scheduler,
+                "cells": cells,
+            },
+        )
+
+
+def configurations(
+    matrix: Matrix, arms: Sequence[Arm], dataset: str | None, profile: str, settings: Mapping[str, Any]
+) -> dict[str, Config]:
+    """The configuration of every arm (with seed 0); UserError for arms that conflict with ``--set`` or are equal."""
+    refuse_set_fields(arms, settings)
+    varied = varied_fields(arms)
+
+    def resolve(arm: Arm) -> Config:
+        return compose(
+            matrix.base_file, dataset=dataset, profile=profile, settings=settings, arm=arm.settings, varied=varied
+        )
+
+    return resolve_arms(arms, resolve)
+
+
+def make_plan(
+    matrix: Matrix,
+    data: TrafficData,
+    machine: Machine,
+    *,
+    dataset: str | None,
+    profile: str,
+    settings: Mapping[str, Any],
+    seeds: int,
+    out: Path,
+) -> Plan:
+    """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first."""
+    arms = expand(matrix)
+    configs = configurations(matrix, arms, dataset, profile, settings)
+    cells = []
+    for seed in range(seeds):
+        for arm in arms:
+            config = configs[arm.name].model_copy(update={"seed": seed})
+            cell = make_cell(config, machine, data.content_hash, out, profile)
+            cells.append(PlannedCell(arm.name, seed, cell, read_record(cell.folder)))
+    identity = {
+        "matrix": matrix.name,
+        "data": data.content_hash,
+        "profile": profile,
+        "settings": {name: str(value) for name, value in settings.items()},
+        "machine": asdict(machine),
+    }
+    short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
+    folder = out.resolve() / f"{matrix.slug}-{data.name}-{short}"
+    scheduler = {**matrix.scheduler.model_dump(mode="json"), "profile": profile, "metric": matrix.objective}
+    return Plan(matrix, arms, cells, data, profile, folder, scheduler)

@@ -1,0 +1,150 @@
+"""A matrix from plan to report: connect, run what is not settled, record, log, report."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ablations.cells import CellResult, write_cells
+from ablations.plan import Plan, PlannedCell
+from ablations.report import write_report
+from ablations.report_data import ReportData, build_report
+from ablations.report_facts import RunInfo
+from ablations.tracking import MatrixTracker
+from altformer.errors import UserError
+from cluster.connection import Connection
+from cluster.progress import progress_listener
+from cluster.resources import Resources
+from cluster.runner import run_cells
+from cluster.scheduler import parse_scheduler
+from cluster.work import Ended, Listener, Outcome, Work
+from experiments import provenance
+from experiments.cell import write_failure
+from experiments.tracked_cell import train_cell, work_of
+
+EXIT_CODES = {None: 0, "SIGINT": 130, "SIGTERM": 143}
+
+
+class FailureRecords(Listener):
+    """Writes the record of a cell that failed: whoever trains it cannot."""
+
+    def __init__(self, cells: Mapping[str, PlannedCell], started_by: Mapping[str, Any]) -> None:
+        self._cells, self._started_by = cells, started_by
+
+    def cell_ended(self, work: Work, ended: Ended) -> None:
+        """Note the traceback next to the cell's checkpoints."""
+        if ended.status == "failed":
+            write_failure(self._cells[work.key].cell, ended.error or "failed without a word", self._started_by)
+
+
+def run_plan(
+    plan: Plan, resources: Resources, connect: Callable[[], AbstractContextManager[Connection]], mlflow_out: Path | None
+) -> tuple[ReportData, Outcome | None]:
+    """Run the unsettled cells of a plan and report on all of them; Ray is started only if there is one to run.
+
+    Returns the report's data and the outcome, None when nothing had to be run. UserError when another process runs
+    this very matrix.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _only_writer(plan.folder):
+        plan.write()
+        started_by = {
+            **provenance.git_state(),
+            "command": provenance.command(),
+            "scheduler": plan.scheduler,
+            "matrix": plan.folder.name,
+        }
+        tracker = MatrixTracker(plan, mlflow_out, started_by)
+        outcome, started = None, time.perf_counter()
+        try:
+            if plan.to_run:
+                with connect() as connection:
+                    outcome = _run_cells(plan, resources, connection, tracker, started_by)
+            results = _results(plan, tracker)
+            info = RunInfo(
+                dataset=plan.data.name,
+                profile=plan.profile,
+                command=provenance.command(),
+                step_minutes=plan.data.step_minutes,
+                unit=plan.data.unit,
+                wall_seconds=time.perf_counter() - started if outcome else None,
+                slots=outcome.slots if outcome else None,
+            )
+            report = build_report(plan.matrix, plan.arms, results, info)
+            write_report(report, plan.folder)
+            tracker.log_report(report)
+        finally:
+            tracker.close()
+    return report, outcome
+
+
+def exit_code(plan: Plan, outcome: Outcome | None) -> int:
+    """0 when every cell has a result (diverged is one), 1 when one failed, 130 / 143 after a signal."""
+    if outcome is not None and outcome.interrupted:
+        return EXIT_CODES.get(outcome.interrupted, 1)
+    statuses = {cell.record["status"] if cell.record else "not run" for cell in plan.refreshed()}
+    return 1 if statuses & {"failed", "not run"} else 0
+
+
+def _run_cells(
+    plan: Plan, resources: Resources, connection: Connection, tracker: MatrixTracker, started_by: Mapping[str, Any]
+) -> Outcome:
+    planned = {at.cell.hash: at for at in plan.to_run}
+    works = [
+        work_of(at.cell, at.name, tracker.tags(at), started_by, at.cell.config.training.epochs)
+        for at in planned.values()
+    ]
+    scheduler = plan.matrix.scheduler
+    rule: dict[str, Any] = {"type": scheduler.type}
+    if scheduler.type == "asha":
+        rule |= {
+            "grace_period": scheduler.grace_period.of(plan.profile),
+            "reduction_factor": scheduler.reduction_factor,
+            "max_epochs": max(at.cell.config.training.epochs for at in planned.values()),
+        }
+    print(f"Ray dashboard: {connection.dashboard_url or 'not running'}", flush=True)
+    return run_cells(
+        works,
+        train_cell,
+        {plan.data.content_hash: plan.data},
+        resources=resources,
+        scheduler=parse_scheduler(rule),
+        connection=connection,
+        storage=plan.folder / "tune",
+        listeners=[FailureRecords(planned, started_by), tracker.listener, progress_listener(plan.matrix.objective)],
+        metric=plan.matrix.objective,
+    )
+
+
+def _results(plan: Plan, tracker: MatrixTracker) -> list[CellResult]:
+    """The cells as they are on disk now, written to ``cells.csv``."""
+    ran = {at.cell.hash for at in plan.to_run}
+    tracker.flush()
+    results = [
+        CellResult(
+            at.arm,
+            at.seed,
+            at.cell.hash,
+            at.record,
+            mlflow_run_id=tracker.run_id(at.cell.hash),
+            reused=at.cell.hash not in ran,
+        )
+        for at in plan.refreshed()
+    ]
+    write_cells(plan.folder / "cells.csv", results)
+    return results
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the matrix's lock; UserError when another process has it (it is freed by the system when that dies)."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: this matrix is being run by another process; wait for it or end it") from error
+        yield

@@ -1,0 +1,104 @@
+"""A matrix in MLflow: one parent run, one child per cell, the report on the parent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.plan import Plan, PlannedCell
+from ablations.report_data import ReportData
+from cluster.tracking import Matrix, NoTracker, Tracker
+from cluster.tracking_location import resolve
+from cluster.work import Listener, Work
+from experiments.cell_plots import draw_cell_plots
+from experiments.tracked_cell import Artifact, cell_files, final_metrics, work_of
+
+
+class MatrixTracker:
+    """Logs a plan's cells through the driver; without a folder for MLflow it does nothing."""
+
+    def __init__(self, plan: Plan, out: Path | None, started_by: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._cells = {at.cell.hash: at for at in plan.cells}
+        self._tracker = self._open(out, started_by)
+        for at in plan.cells:
+            if plan.settled(at) and at.record:
+                self._log_settled(at, started_by)
+
+    @property
+    def listener(self) -> Listener:
+        """What is told of running cells."""
+        return self._tracker
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the log from being complete, in one line."""
+        return self._tracker.problem
+
+    def tags(self, at: PlannedCell) -> dict[str, str]:
+        """What distinguishes a cell within the matrix."""
+        baseline = next((arm.is_baseline for arm in self._plan.arms if arm.name == at.arm), False)
+        return {"matrix": self._plan.matrix.name, "arm": at.arm, "baseline": str(baseline).lower()}
+
+    def flush(self) -> None:
+        """Wait for what is queued, within limits."""
+        self._tracker.flush(60)
+
+    def run_id(self, cell_hash: str) -> str | None:
+        """The MLflow run of a cell, if it has been logged."""
+        return self._tracker.run_id(cell_hash)
+
+    def log_report(self, report: ReportData) -> None:
+        """Attach report, table, plan and plots to the parent run."""
+        folder = self._plan.folder
+        files: list[Artifact] = [(folder / name, "") for name in ("report.md", "cells.csv", "plan.json")]
+        files += [(path, "plots") for path in sorted((folder / "plots").glob("*.png"))]
+        self._tracker.record_matrix(artifacts=[(path, place) for path, place in files if path.is_file()])
+
+    def close(self) -> None:
+        """Write what is left and end the parent run."""
+        self._tracker.close(60)
+
+    def _open(self, out: Path | None, started_by: Mapping[str, Any]) -> Any:
+        if out is None:
+            return NoTracker()
+        plan = self._plan
+        tags = {
+            "matrix": plan.matrix.name,
+            "dataset": plan.data.name,
+            "data_hash": plan.data.content_hash,
+            "profile": plan.profile,
+            "git_commit": str(started_by.get("git_commit")),
+            "command": str(started_by.get("command")),
+            "scheduler": plan.matrix.scheduler.type,
+        }
+        seeds = len({at.seed for at in plan.cells})
+        params = {"arms": len(plan.arms), "seeds": seeds, "base": plan.matrix.base, "baseline": plan.matrix.baseline}
+        name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
+        return Tracker(
+            resolve(out),
+            Matrix(plan.folder.name, name, params, tags),
+            final_metrics=final_metrics,
+            cell_artifacts=self._artifacts,
+        )
+
+    def _artifacts(self, work: Work, status: str, record: Mapping[str, Any] | None) -> list[Artifact]:
+        cell = self._cells[work.key].cell
+        plots = draw_cell_plots(cell.folder, record, self._plan.data.step_minutes) if record else []
+        return [*cell_files(cell, record or {}), *((path, "plots") for path in plots)]
+
+    def _log_settled(self, at: PlannedCell, started_by: Mapping[str, Any]) -> None:
+        """A cell that needs no run of its own still appears below this matrix, once."""
+        record = at.record
+        assert record is not None
+        work = work_of(at.cell, at.name, self.tags(at), started_by, None)
+        first = record["provenance"].get("matrix")
+        self._tracker.record_finished(
+            work,
+            record["curve"],
+            final_metrics(record),
+            record["status"],
+            artifacts=self._artifacts(work, record["status"], record),
+            reused_from=first if first != self._plan.folder.name else None,
+        )

@@ -1,0 +1,141 @@
+"""A cell: one configuration with one seed, its identity, its folder and its record.
+
+The same cell is the same folder whoever runs it: ``altformer train``, a matrix on one machine, or one on a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from altformer.config import Config
+from altformer.files import write_json, write_text
+from experiments import provenance
+
+RECORD_SCHEMA = 1
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of the machine decides numbers: kind of device, CPU threads per worker, number of workers."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to be done, with everything that goes into its record."""
+
+    config: Config
+    machine: Machine
+    data_hash: str
+    folder: Path
+    profile: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """The cell's identity, which is also its folder's name."""
+        return self.folder.name
+
+
+def make_cell(config: Config, machine: Machine, data_hash: str, out: Path, profile: str | None = None) -> Cell:
+    """The cell of a configuration below ``<out>/cells``."""
+    return Cell(config, machine, data_hash, out.resolve() / "cells" / cell_hash(config, machine, data_hash), profile)
+
+
+def cell_hash(config: Config, machine: Machine, data_hash: str) -> str:
+    """16 hex digits over everything that decides the cell's numbers, and nothing else (no paths, no names of arms)."""
+    content = config.model_dump(mode="json", exclude={"dataset": {"path", "graph"}})
+    identity = {"config": content, "data": data_hash, "machine": asdict(machine), "sources": provenance.sources_hash()}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a cell, or None when there is none (a broken one counts as none)."""
+    try:
+        record = json.loads((folder / "record.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("schema") == RECORD_SCHEMA else None
+
+
+def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
+    """Train a cell and, on rank 0, write its record unless it was interrupted; returns the record.
+
+    ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell.
+    """
+    import torch
+
+    from altformer.train import train
+
+    torch.set_num_threads(cell.machine.threads)
+    started = provenance.now()
+    if context.rank == 0:
+        write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False))
+        write_text(cell.folder / "environment.txt", provenance.environment())
+    result = train(cell.config, data, context, cell.folder)
+    values = asdict(result)
+    record: Record = {
+        **_identity(cell),
+        **values,
+        "stopped_by": started_by.get("scheduler") if result.status == "stopped" else None,
+        "provenance": {**_provenance(cell, started_by), "started": started, "ended": provenance.now()},
+        "error": None,
+    }
+    if context.rank == 0 and result.status != "interrupted":
+        write_json(cell.folder / "record.json", record)
+    return record
+
+
+def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Record:
+    """Record that a cell failed, with its traceback; a failed cell is run again by the next start."""
+    nothing = dict.fromkeys(("best_epoch", "val", "test", "stopped_by", "params"))
+    record: Record = {
+        **_identity(cell),
+        **nothing,
+        "status": "failed",
+        "epochs": 0,
+        "curve": [],
+        "train_seconds": 0.0,
+        "provenance": {**_provenance(cell, started_by), "ended": provenance.now()},
+        "error": error,
+    }
+    write_json(cell.folder / "record.json", record)
+    return record
+
+
+def repeat_command(cell: Cell) -> str:
+    """The command that trains this cell anew, beside the first time."""
+    config = cell.folder / "config.yaml"
+    machine = ["--device", cell.machine.device, "--threads", str(cell.machine.threads)]
+    return shlex.join(["altformer", "train", "--cfg", str(config), *machine, "--out", "repeat"])
+
+
+def _identity(cell: Cell) -> Record:
+    source = cell.config.dataset
+    return {
+        "schema": RECORD_SCHEMA,
+        "cell_hash": cell.hash,
+        "seed": cell.config.seed,
+        "dataset": source.name or Path(str(source.path)).name,
+        "data_hash": cell.data_hash,
+        "profile": cell.profile or "custom",
+        "machine": asdict(cell.machine),
+        "config": cell.config.model_dump(mode="json"),
+    }
+
+
+def _provenance(cell: Cell, started_by: Mapping[str, Any]) -> Record:
+    given = {key: started_by.get(key) for key in ("git_commit", "git_dirty", "command", "matrix")}
+    hardware = provenance.hardware(cell.machine.device)
+    return {**given, "repeat": repeat_command(cell), "versions": provenance.versions(), "hardware": hardware}

@@ -1,0 +1,81 @@
+"""The command line. A command's module is imported when it is used: plain training imports neither ray nor mlflow."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Protocol
+
+from altformer.errors import UserError, unknown_name
+from cluster.errors import ClusterError
+from experiments.signals import Terminated
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+
+
+# name -> module, one line of help; the only place where ablations is known here, by name
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ablate": ("ablations.command", "run an ablation matrix and report on it"),
+    "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
+    "evaluate": ("experiments.evaluate_command", "score a naive baseline"),
+    "data": ("experiments.data_command", "list, fetch, describe and check data sets"),
+    "mlflow-ui": ("experiments.mlflow_ui_command", "open the MLflow pages of the runs"),
+    "dashboard": ("experiments.dashboard_command", "show where the Ray dashboard is"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a user's mistake is one message on standard error and exit code 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        print("\naltformer: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except Terminated:
+        print("altformer: terminated; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 143
+    except (UserError, ClusterError) as error:
+        print(f"altformer: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0  # the reader of our output has gone, as with `altformer data list | head`
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    module, summary = COMMANDS[name]
+    command: Command = importlib.import_module(module)
+    parser = argparse.ArgumentParser(prog=f"altformer {name}", description=summary, allow_abbrev=False)
+    command.add_arguments(parser)
+    accepts_fields = getattr(command, "ACCEPTS_FIELDS", False)
+    if accepts_fields:
+        args, args_rest = parser.parse_known_args(rest)
+        args.fields = args_rest
+    else:
+        args = parser.parse_args(rest)
+    return command.run(args)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(["usage: altformer COMMAND [OPTIONS]", "", *lines, "", "altformer COMMAND --help says more."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""From a YAML file and overrides to a validated configuration.
+
+Precedence, later wins: base experiment < data set < profile < ``--set`` < arm. A profile never sets a field that a
+matrix varies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from altformer.config import Config
+from altformer.errors import UserError, unknown_name
+from experiments.fields import SECTIONS, leaf_paths, locate
+from experiments.yaml_file import read_yaml
+
+HERE = Path(__file__).parent
+PROFILES = ("quick", "full")
+MAX_BASES = 5
+
+
+@dataclass
+class Layer:
+    """Values by dotted path, each with the place it was written at."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def set(self, path: str, value: Any, place: str) -> None:
+        """Set a field; a whole section or choice replaces what was set below it."""
+        for below in [known for known in self.values if known.startswith(f"{path}.")]:
+            del self.values[below]
+        self.values[path], self.places[path] = value, place
+
+    def update(self, other: Layer, skip: Collection[str] = ()) -> None:
+        """Lay another layer on top, leaving out fields at, above or below the skipped ones."""
+        for path, value in other.values.items():
+            if not any(_overlap(path, skipped) for skipped in skip):
+                self.set(path, value, other.places[path])
+
+
+def compose(  # one argument per layer of the precedence
+    base: Path,
+    *,
+    dataset: str | None = None,
+    profile: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    arm: Mapping[str, Any] | None = None,
+    varied: Collection[str] = (),
+) -> Config:
+    """The configuration of one run; ``settings`` and ``arm`` map leaf names or dotted paths to values.
+
+    ``varied`` names the fields that any arm of the matrix sets. Raises UserError with the place of the mistake.
+    """
+    config = experiment_layer(base)
+    if dataset is not None:
+        _replace_dataset(config, dataset)
+    if profile is not None:
+        config.update(profile_layer(profile), skip=[locate(name) for name in varied])
+    config.update(settings_layer(settings or {}, "--set"))
+    config.update(settings_layer(arm or {}, "arm"))
+    return validate(config)
+
+
+def experiment_layer(path: Path) -> Layer:
+    """The values of an experiment file on top of those of the files its ``base`` names."""
+    chain: list[Layer] = []
+    following: Path | None = path
+    while following is not None:
+        if len(chain) == MAX_BASES:
+            raise UserError(f"{path}: more than {MAX_BASES} files through 'base'; does one name itself?")
+        content, lines = read_yaml(following)
+        base = content.pop("base", None)
+        chain.append(_layer(content, lambda key, file=following, at=lines: f"{file}:{at.get(key, 1)}"))
+        following = find_experiment(str(base), beside=following.parent) if base is not None else None
+    merged = Layer()
+    for layer in reversed(chain):
+        merged.update(layer)
+    return merged
+
+
+def find_experiment(name: str, beside: Path = Path()) -> Path:
+    """An experiment file: a path, a file beside another one, or one that is shipped, by name."""
+    stem = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    for candidate in (beside / name, beside / stem, HERE / Path(stem).name):
+        if candidate.is_file():
+            return candidate
+    raise unknown_name("experiment file", name, [path.name for path in HERE.glob("*.yaml")])
+
+
+def profile_layer(name: str) -> Layer:
+    """The overlay of a profile."""
+    if name not in PROFILES:
+        raise unknown_name("profile", name, PROFILES)
+    path = HERE / "profiles" / f"{name}.yaml"
+    content, lines = read_yaml(path)
+    return _layer(content, lambda key: f"{path}:{lines.get(key, 1)}")
+
+
+def settings_layer(settings: Mapping[str, Any], place: str) -> Layer:
+    """Overrides by leaf name or dotted path."""
+    return _layer(settings, lambda key: f"{place} {key}")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``path=value`` as given to ``--set``, the value read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UserError(f"--set takes path=value, got '{text}'")
+    return name.strip(), parse_value(value, f"--set {name}")
+
+
+def parse_value(text: str, place: str) -> Any:
+    """One value from the command line, read as YAML (numbers, lists, mappings)."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{place}: cannot read the value '{text}'") from error
+
+
+def validate(layer: Layer) -> Config:
+    """The configuration of the values, or one UserError that lists every mistake with its place."""
+    nested: dict[str, Any] = {}
+    for path in sorted(layer.values, key=lambda path: path.count(".")):
+        *above, leaf = path.split(".")
+        target = nested
+        for key in above:
+            deeper = target.setdefault(key, {})
+            if not isinstance(deeper, dict):  # a short form such as `scheduler: OneCycleLR`
+                deeper = target[key] = {"type" if key in ("scheduler", "optimizer") else "name": deeper}
+            target = deeper
+        value = layer.values[path]
+        target[leaf] = dict(value) if isinstance(value, dict) else value
+    try:
+        return Config.model_validate(nested)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(problem, layer) for problem in error.errors())) from error
+
+
+def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
+    """Flatten a mapping whose keys are sections, leaf names or dotted paths, refusing unknown ones."""
+    layer = Layer()
+    for key, value in content.items():
+        if key in SECTIONS and isinstance(value, Mapping):
+            for name, item in value.items():
+                place = place_of(f"{key}.{name}")
+                layer.set(locate(f"{key}.{name}", place), item, place)
+        else:
+            place = place_of(str(key))
+            layer.set(locate(str(key), place), value, place)
+    return layer
+
+
+def _replace_dataset(layer: Layer, name: str) -> None:
+    """Name another data set; what described the file of the old one goes, the windows stay."""
+    windows = ("input_len", "output_len", "val_stride", "test_stride")
+    kept = {f"dataset.{field}" for field in windows}
+    if layer.values.get("dataset") == name or layer.values.get("dataset.name") == name:
+        return
+    for path in [path for path in layer.values if path.split(".")[0] == "dataset" and path not in kept]:
+        del layer.values[path]
+    layer.set("dataset.name", name, "--dataset")
+
+
+def _explain(problem: Any, layer: Layer) -> str:
+    """One pydantic error as: place, field, rule, value."""
+    known = set(leaf_paths().values()) | set(SECTIONS)
+    parts: list[str] = []
+    for part in map(str, problem["loc"]):  # leaves out the tags of unions
+        if not parts or ".".join([*parts, part]) in known or part == problem["loc"][-1]:
+            parts.append(part)
+    path = ".".join(parts)
+    place = next((layer.places[at] for at in _upwards(path) if at in layer.places), "")
+    if problem["type"] == "extra_forbidden":
+        section = path.rpartition(".")[0]
+        if path in known:
+            chosen = layer.values.get(f"{section}.type", layer.values.get(section))
+            chosen = chosen.get("type") if isinstance(chosen, dict) else chosen
+            return f"{place}: {path} does not apply to {section} '{chosen}'"
+        valid = [at.rpartition(".")[2] for at in known if at.rpartition(".")[0] == section]
+        return str(unknown_name("field", parts[-1], valid, place))
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = "" if isinstance(value, dict) else f", got {value!r}"
+    return f"{place}: {path}: {message}{shown}" if place else f"{path}: {message}{shown}"
+
+
+def _upwards(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")

@@ -1,0 +1,63 @@
+"""The fields of a configuration by name: each can be set by its leaf name (``lr``) or dotted path (``training.lr``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, get_args
+
+from altformer.config import Config
+from altformer.errors import unknown_name
+from altformer.schema import Strict
+
+SECTIONS = tuple(name for name in Config.model_fields if name != "seed")
+
+
+def locate(name: str, where: str = "") -> str:
+    """The dotted path of a field given by leaf name or dotted path; UserError with the nearest name when unknown."""
+    leaves = leaf_paths()
+    if name in leaves:
+        return leaves[name]
+    if name in leaves.values() or name in SECTIONS or name in _types():
+        return name
+    section, _, leaf = name.rpartition(".")
+    known = (
+        [path.rpartition(".")[2] for path in leaves.values() if path.startswith(f"{section}.")] if section else leaves
+    )
+    raise unknown_name("field", leaf if section and known else name, known or leaves, where)
+
+
+@cache
+def leaf_paths() -> dict[str, str]:
+    """Leaf name -> dotted path, for every field of every section; ``name`` and ``path`` of the data set included."""
+    leaves: dict[str, str] = {}
+    for path in _paths(Config, ""):
+        leaf = path.rpartition(".")[2]
+        if leaf == "type":
+            continue
+        if leaves.setdefault(leaf, path) != path:
+            raise AssertionError(f"leaf name {leaf} stands for both {leaves[leaf]} and {path}")
+    return leaves
+
+
+@cache
+def _types() -> frozenset[str]:
+    return frozenset(path for path in _paths(Config, "") if path.endswith(".type"))
+
+
+def _paths(model: type[Strict], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        below = list(_models(field.annotation))
+        if prefix or not below:
+            yield path
+        for nested in below:
+            yield from _paths(nested, f"{path}.")
+
+
+def _models(annotation: Any) -> Iterator[type[Strict]]:
+    """The configuration models an annotation admits, through unions and optionals."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -1,0 +1,90 @@
+"""Where a number comes from: commit, package versions, machine and command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+from typing import Any
+
+import altformer
+
+ROOT = Path(altformer.__file__).parent
+PACKAGES = ("torch", "numpy", "pandas", "ray", "mlflow", "safetensors", "altformer")
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the sources in use and whether they differ from it; None where they are no git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    return {"git_commit": commit, "git_dirty": bool(_git("status", "--porcelain")) if commit else None}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT.parent), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def sources_hash() -> str:
+    """sha256 over the sources of altformer: what a cell computes changes with them, so its identity does too."""
+    digest = hashlib.sha256()
+    for path in sorted(ROOT.rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide numbers, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> str:
+    """Every installed distribution as name==version, one a line."""
+    found = {f"{item.name}=={item.version}" for item in distributions()}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The machine a run trains on."""
+    info: dict[str, Any] = {"host": platform.node(), "cpu": _cpu_model(), "cores": os.cpu_count()}
+    if device == "cuda":
+        import torch
+
+        info |= {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count()}
+    return info
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def command() -> str:
+    """The command line of this process as the user would type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,91 @@
+"""A cell as the cluster and MLflow see it: flat parameters, tags, metrics and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from altformer.scores import flatten
+from cluster.work import TrialContext, Work
+from experiments.cell import Cell, Record, run_cell
+
+Artifact = tuple[Path, str]
+
+
+def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[str, Any], epochs: int | None) -> Work:
+    """The cell as a piece of work; its payload is what ``train_cell`` needs."""
+    source = cell.config.dataset
+    return Work(
+        key=cell.hash,
+        name=name,
+        payload={"cell": cell, "started_by": dict(started_by)},
+        params=flat_params(cell),
+        tags={
+            "cell_hash": cell.hash,
+            "seed": str(cell.config.seed),
+            "dataset": source.name or str(source.path),
+            "data_hash": cell.data_hash,
+            "profile": cell.profile or "custom",
+            "git_commit": str(started_by.get("git_commit")),
+            **tags,
+        },
+        epochs=epochs,
+    )
+
+
+def flat_params(cell: Cell) -> dict[str, str | int | float | bool | None]:
+    """Every field of the configuration by its dotted path, and the machine's part of the cell's identity."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                add(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            flat[prefix] = str(value) if isinstance(value, list | tuple) else value
+
+    add("", cell.config.model_dump(mode="json"))
+    machine = {"device": cell.machine.device, "threads": cell.machine.threads, "workers": cell.machine.workers}
+    return {**flat, **machine}
+
+
+def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """What is logged once at a cell's end: test scores by horizon, best epoch and its validation scores, cost."""
+    metrics: dict[str, float] = {}
+    if record.get("test"):
+        metrics |= flatten("test", record["test"])
+    if record.get("val"):
+        metrics |= {f"best_{key}": value for key, value in flatten("val", record["val"]).items()}
+    for key in ("best_epoch", "epochs", "train_seconds", "params"):
+        if record.get(key) is not None:
+            metrics[key] = record[key]
+    return metrics
+
+
+def cell_files(cell: Cell, record: Mapping[str, Any]) -> list[Artifact]:
+    """The files of a finished cell that go with its run: configuration, record, environment, sample, best weights."""
+    best = record.get("best_epoch")
+    files = [
+        (cell.folder / name, "") for name in ("config.yaml", "record.json", "environment.txt", "forecast_sample.npz")
+    ]
+    if best:
+        files.append((cell.folder / "checkpoints" / f"epoch-{best:04d}" / "model.safetensors", "best_checkpoint"))
+    return [(path, place) for path, place in files if path.is_file()]
+
+
+def train_cell(payload: dict[str, Any], shared: dict[str, Any], context: TrialContext) -> Record:
+    """The train function of the cluster: run the cell on the data set it names (``shared`` maps data hash to data)."""
+    cell: Cell = payload["cell"]
+    return run_cell(cell, shared[cell.data_hash], WithoutProgress(context), payload["started_by"])
+
+
+class WithoutProgress:
+    """A trial's context for the training loop, whose steps nobody watches."""
+
+    def __init__(self, context: TrialContext) -> None:
+        self.rank, self.world_size, self.device = context.rank, context.world_size, context.device
+        self.report, self.should_stop = context.report, context.should_stop
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Nobody looks."""

@@ -1,0 +1,142 @@
+"""``altformer train``: one configuration on this machine, without Ray."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from altformer.errors import UserError
+from altformer.files import write_json
+from cluster.work import Ended
+from experiments import provenance
+from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
+from experiments.compose import compose, find_experiment, parse_setting, parse_value
+from experiments.dataset_choice import choose_dataset, choose_device
+from experiments.fields import locate
+from experiments.scores_table import scores_table
+from experiments.tracked_cell import cell_files, final_metrics, work_of
+
+ACCEPTS_FIELDS = True  # any field of the configuration is an option: --lr 0.001, --model.embed_dim 48
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; every configuration field is one more, by leaf name or dotted path."""
+    parser.add_argument("--cfg", default="METR-LA_alternating", help="experiment YAML, a path or a shipped one by name")
+    parser.add_argument("--experiment_name", help="name under which the result is found (default: the file's)")
+    parser.add_argument("--dataset", help="use another data set than the experiment's")
+    parser.add_argument("--profile", help="quick or full (default: the experiment as it is)")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field; may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all cores)")
+    parser.add_argument("--mlflow", action="store_true", help="log to MLflow")
+    parser.add_argument("--again", action="store_true", help="train even if this very run has a record")
+    parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --temporal_depth_1 1 --epochs 50."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train or find the finished run, and print its scores."""
+    from altformer.data.datasets import load
+
+    settings = dict(map(parse_setting, args.set)) | field_options(args.fields)
+    path = find_experiment(args.cfg)
+    if args.threads < 1:
+        raise UserError(f"--threads must be at least 1, got {args.threads}")
+    if args.dataset is not None:
+        args.dataset, sentence = choose_dataset(args.dataset)
+        print(sentence)
+    config = compose(path, dataset=args.dataset, profile=args.profile, settings=settings)
+    device = choose_device(args.device)
+    data = load(config.dataset)
+    machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
+    cell = make_cell(config, machine, data.content_hash, args.out, args.profile)
+    name = args.experiment_name or path.stem
+    if args.again:
+        shutil.rmtree(cell.folder, ignore_errors=True)
+    record = read_record(cell.folder)
+    if record and record["status"] in ("done", "diverged"):
+        print(f"{name}: this very run is finished; --again trains it anew")
+    else:
+        record = _train(cell, data, name, args)
+    return _show(record, name, cell, args.out, data.step_minutes)
+
+
+def field_options(rest: list[str]) -> dict[str, Any]:
+    """Configuration fields given as ``--name value`` or ``--name=value``; UserError for a name that is none."""
+    fields: dict[str, Any] = {}
+    items = iter(rest)
+    for item in items:
+        if not item.startswith("--"):
+            raise UserError(f"unexpected argument '{item}'; fields are set as --name value")
+        name, equals, value = item[2:].partition("=")
+        locate(name, "command line")
+        if not equals:
+            value = next(items, "")
+            if not value or value.startswith("--"):
+                raise UserError(f"--{name} needs a value")
+        fields[name] = parse_value(value, f"--{name}")
+    return fields
+
+
+def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record:
+    from experiments.signals import sigterm_raises
+    from experiments.train_progress import TrainProgress
+
+    started_by = {**provenance.git_state(), "command": provenance.command()}
+    work = work_of(cell, name, {"experiment": name}, started_by, cell.config.training.epochs)
+    tracker = _tracker(cell, args)
+    context = TrainProgress(cell.machine.device, cell.config.training.epochs, name, partial(tracker.cell_epoch, work))
+    tracker.cell_started(work)
+    ended = Ended("interrupted")
+    try:
+        with sigterm_raises(), context:
+            record = run_cell(cell, data, context, started_by)
+        ended = Ended(record["status"], record)
+    except Exception as error:
+        ended = Ended("failed", error=repr(error))
+        raise
+    finally:
+        tracker.cell_ended(work, ended)
+        tracker.close()
+    if tracker.problem:
+        print(tracker.problem)
+    return record
+
+
+def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
+    """What records the run: MLflow when asked, else nothing (and no mlflow is imported)."""
+    from cluster.tracking import NoTracker, Tracker
+    from cluster.tracking_location import resolve
+
+    if not args.mlflow:
+        return NoTracker()
+    return Tracker(
+        resolve(args.out),
+        None,
+        final_metrics=final_metrics,
+        cell_artifacts=lambda work, status, record: cell_files(cell, record or {}),
+    )
+
+
+def _show(record: Record, name: str, cell: Cell, out: Path, step_minutes: int) -> int:
+    """Print the outcome, note it under the experiment's name, and return the exit code."""
+    write_json(out / f"{_file_name(name)}.json", {**record, "experiment_name": name, "cell_folder": str(cell.folder)})
+    if record["status"] == "diverged":
+        print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
+    else:
+        print(f"{name}: {record['epochs']} epochs in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
+        print(scores_table(f"best epoch {record['best_epoch']} on the test set", record["test"], step_minutes))
+        if record["config"]["dataset"]["test_stride"] > 1 or record["profile"] == "quick":
+            print("  quick profile: not comparable with published numbers")
+    print(f"  record: {cell.folder / 'record.json'}")
+    return 0
+
+
+def _file_name(name: str) -> str:
+    """A name as a file name: everything but letters, digits, dot, dash and underscore becomes a dash."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"

@@ -1,0 +1,58 @@
+"""How a bare run shows itself: a bar with ETA on a terminal, a line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from altformer.training.context import BareContext
+
+
+class TrainProgress(BareContext):
+    """A bare context that shows epochs and steps and passes each epoch's metrics on."""
+
+    def __init__(self, device: str, epochs: int, name: str, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
+        super().__init__(device)
+        self.epochs, self.on_epoch = epochs, on_epoch
+        console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=None)
+        self._name = name
+
+    def __enter__(self) -> TrainProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Move the bar."""
+        done, total = (epoch - 1) * steps + step, self.epochs * steps
+        self._bar.update(
+            self._task, completed=done, total=total, description=f"{self._name} epoch {epoch}/{self.epochs}"
+        )
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Print one line and pass the metrics on."""
+        line = (
+            f"epoch {int(metrics['epoch'])}/{self.epochs}  train loss {metrics['train_loss']:.4f}  "
+            f"val MAE {metrics['val_mae']:.4f}  lr {metrics['lr']:.2e}  {metrics['epoch_seconds']:.1f} s"
+        )
+        if self._bar.disable:
+            print(line, flush=True)
+        else:
+            self._bar.console.print(line, highlight=False, markup=False)
+        self.on_epoch(metrics)
