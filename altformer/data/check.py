@@ -53,7 +53,7 @@ def check(config: DatasetConfig, folder: Path | None = None) -> Checked:
             table = with_listed_sensors(table, path, SPECS[config.name])
         found = _content_findings(config, path, table)
     except UserError as error:
-        return Checked(path, None, None, (), (Finding("file", str(error)),))
+        return Checked(path, None, None, (), (Finding("file", str(error).removeprefix(f"{path}: ")),))
     ids = table.sensor_ids or tuple(str(k) for k in range(table.values.shape[1]))
     missing: npt.NDArray[np.bool_] = _missing(config, table)
     return Checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -89,6 +90,7 @@ def fetch(name: str, folder: Path | None = None, patience: Patience | None = Non
         if graph is not None:
             return Fetched(present, graph, None, ())
     target = present.parent if present else folder / name
+    new_folder = not target.exists()
     try:
         target.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(prefix=".fetch-", dir=target)  # same file system: moving is atomic
@@ -96,9 +98,15 @@ def fetch(name: str, folder: Path | None = None, patience: Patience | None = Non
         if present:
             return Fetched(present, None, None, (f"no road graph, and {target} cannot be written to",))
         raise UserError(f"{name}: cannot write to {target}: {error.strerror}\n{ways_out(name, folder)}") from None
-    with temporary:
-        attempt = _Attempt(spec, Path(temporary.name), patience or Patience())
-        return _add_graph(name, attempt, present) if present else _install(name, attempt, target)
+    try:
+        with temporary:
+            attempt = _Attempt(spec, Path(temporary.name), patience or Patience())
+            return _add_graph(name, attempt, present) if present else _install(name, attempt, target)
+    except BaseException:
+        if new_folder:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        raise
 
 
 def _install(name: str, attempt: _Attempt, target: Path) -> Fetched:
@@ -134,7 +142,7 @@ def _add_graph(name: str, attempt: _Attempt, present: Path) -> Fetched:
 
 
 def _graph(attempt: _Attempt, sensor_ids: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
-    """The road graph in the temporary folder, if one that fits the sensors can be had, else a note that says why not."""
+    """The road graph in the temporary folder, if one that fits the sensors can be had, else a note that says why."""
     for source in attempt.spec.graph_sources:
         path = attempt.obtain(source)
         try:
