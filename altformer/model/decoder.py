@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from altformer.model.attention import join_heads, split_heads
 from altformer.model.config import ModelConfig
+from altformer.model.dropout import Dropout
 from altformer.model.embedding import TABLE_STD, sincos_positions
 
 
@@ -27,7 +28,7 @@ class SpatioTemporalDecoder(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.temporal_out = nn.Linear(dim, dim)
         self.spatial_out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         """Split `fused`."""

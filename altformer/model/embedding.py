@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from altformer.model.config import ModelConfig
+from altformer.model.dropout import Dropout
 from altformer.model.shape import ForecastShape
 
 TABLE_STD = 0.02
@@ -45,7 +46,7 @@ class InputEmbedding(nn.Module):
         self.adaptive_project = nn.Linear(config.adaptive_dim, dim, bias=False) if config.use_adaptive else None
         positions = sincos_positions(tokens, dim) if config.positional_encoding_type == "sincos" else None
         self.register_buffer("position", positions, persistent=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, reading: Tensor, observed: Tensor, time_of_day: Tensor, day_of_week: Tensor) -> Tensor:
         """(b,t,n) scaled, (b,t,n) bool, (b,t) slot, (b,t) day -> (b,n,t/p,d)."""

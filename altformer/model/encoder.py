@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from altformer.model.attention import SelfAttention
+from altformer.model.dropout import Dropout
+
+
+class FeedForward(nn.Module):
+    """Each token by itself through a wider ReLU layer, (r,s,d) -> (r,s,d); GELU costs twice as much on a CPU."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.widen = nn.Linear(dim, hidden_dim)
+        self.narrow = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform every token of `x`."""
+        # As one list of tokens: the widened tensor is then no view of another, so relu_ needs no copy of it.
+        hidden = torch.relu_(self.widen(x.flatten(0, 1)))
+        narrowed: Tensor = self.narrow(hidden).view(x.shape)
+        return narrowed
 
 
 class EncoderLayer(nn.Module):
@@ -15,10 +33,8 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = SelfAttention(dim, num_heads)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, mlp_ratio * dim), nn.ReLU(inplace=True), nn.Linear(mlp_ratio * dim, dim)
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = FeedForward(dim, mlp_ratio * dim)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(r,s,d) -> (r,s,d)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from altformer.model.attention import CrossAttention
 from altformer.model.config import ModelConfig
+from altformer.model.dropout import Dropout
 
 
 class GatedFusion(nn.Module):
@@ -43,7 +44,7 @@ class CrossAttentionFusion(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention = CrossAttention(config.embed_dim, config.fusion_heads)
-        self.dropout = nn.Dropout(config.fusion_dropout)
+        self.dropout = Dropout(config.fusion_dropout)
 
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
         """Let `spatial` read from `temporal`."""
