@@ -182,10 +182,11 @@ def run(threads: Sequence[int], pairs: int, batch: int, sensors: int, keep_memor
 
 def as_markdown(result: dict[str, Any]) -> str:
     """The table for people."""
+    memory = "kept" if result["memory_kept"] else "returned"
     lines = [
-        f"Training step of Phase 1 ({result['params']:,} parameters, batch {result['batch']}, "
-        f"{result['sensors']} sensors) against its {result['products']} matrix products and attentions alone, torch {result['torch']}, "
-        f"freed memory {'kept' if result['memory_kept'] else 'returned'}; goal: ratio <= {result['goal']}",
+        f"Training step of Phase 1 ({result['params']:,} parameters, batch {result['batch']}, {result['sensors']} "
+        f"sensors) against its {result['products']} matrix products and attentions alone; torch {result['torch']}, "
+        f"freed memory {memory}; goal: ratio <= {result['goal']}.",
         "",
         "| threads | pairs | step s | products s | ratio (median of pairs) | min .. max | ratio of minima |",
         "|---|---|---|---|---|---|---|",

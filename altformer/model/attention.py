@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+_CUDA_GRID = 65535
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -15,6 +18,20 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 def join_heads(x: Tensor) -> Tensor:
     """(r,heads,s,d/heads) -> (r,s,d)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention of each row, (r,heads,s,c) -> (r,heads,s,c), by torch's fused kernels."""
+    limit = _rows_per_call(query)
+    if len(query) <= limit:
+        return scaled_dot_product_attention(query, key, value)
+    parts = zip(*(torch.split(operand, limit) for operand in (query, key, value)), strict=True)
+    return torch.cat([scaled_dot_product_attention(*part) for part in parts])
+
+
+def _rows_per_call(query: Tensor) -> int:
+    """CUDA kernels refuse a launch grid above 65535 (pytorch issues 142228, 146704); on a CPU there is no limit."""
+    return _CUDA_GRID // query.shape[1] if query.is_cuda else len(query)
 
 
 class SelfAttention(nn.Module):
@@ -32,7 +49,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend within each row of `x` (r,s,d)."""
         query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(x).chunk(3, dim=-1))
-        mixed: Tensor = self.out(join_heads(scaled_dot_product_attention(query, key, value)))
+        mixed: Tensor = self.out(join_heads(attend(query, key, value)))
         return mixed
 
 
@@ -50,5 +67,5 @@ class CrossAttention(nn.Module):
         """Let `x` (r,s,d) read from `source` (r,s',d)."""
         query = split_heads(self.query(x), self.num_heads)
         key, value = (split_heads(part, self.num_heads) for part in self.key_value(source).chunk(2, dim=-1))
-        mixed: Tensor = self.out(join_heads(scaled_dot_product_attention(query, key, value)))
+        mixed: Tensor = self.out(join_heads(attend(query, key, value)))
         return mixed

@@ -53,8 +53,8 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"embed_dim must be divisible by num_heads: embed_dim {self.embed_dim}, num_heads {self.num_heads}"
             )
-        if self.embed_dim % 2 and self.positional_encoding_type == "sincos":
-            raise ValueError(f"embed_dim must be even for sincos positions: embed_dim {self.embed_dim}")
+        if self.embed_dim % 2:
+            raise ValueError(f"embed_dim must be even, half sines and half cosines: embed_dim {self.embed_dim}")
         if self.fusion_type == "cross_attn" and self.embed_dim % self.fusion_heads:
             raise ValueError(
                 "embed_dim must be divisible by fusion_heads when fusion_type is cross_attn: "

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from altformer.model.attention import join_heads, split_heads
+from altformer.model.attention import attend, join_heads, split_heads
 from altformer.model.config import ModelConfig
 from altformer.model.dropout import Dropout
 from altformer.model.embedding import TABLE_STD, sincos_positions
@@ -35,7 +34,7 @@ class SpatioTemporalDecoder(nn.Module):
         rows = fused.flatten(0, 1)
         query = split_heads(self.queries.expand(rows.shape[0], -1, -1), self.num_heads)
         key, value = (split_heads(part, self.num_heads) for part in self.key_value(rows).chunk(2, dim=-1))
-        read = join_heads(scaled_dot_product_attention(query, key, value))
+        read = join_heads(attend(query, key, value))
         temporal, spatial = read.chunk(2, dim=1)
         return (
             fused + self.dropout(self.temporal_out(temporal)).view(fused.shape),
