@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from cluster.tracking_text import milliseconds
 
 log = logging.getLogger(__name__)
 
-Connect = Callable[[StoreLocation], Any]
 LOCK_PAUSE = 0.2
 LONGEST_PAUSE = 60.0
 HURRIED_PAUSE = 0.5
@@ -33,12 +32,11 @@ class Writer:
     The SQLite lock is held only while there is something to write: several matrices on one database take turns.
     """
 
-    def __init__(self, journal: Journal, location: StoreLocation, connect: Connect = connect) -> None:
+    def __init__(self, journal: Journal, location: StoreLocation) -> None:
         self.problem: str | None = None
         self.refused = 0
         self._journal = journal
         self._location = location
-        self._connect = connect
         self._client: Any = None
         self._store: RunStore | None = None
         self._lock = WriteLock(location)
@@ -115,7 +113,7 @@ class Writer:
 
     def _bring_over(self) -> None:
         if self._client is None:
-            self._client = self._connect(self._location)
+            self._client = connect(self._location)
         if self._store is None:
             self.refused += replay_orphans(self._client, self._location)
             store = RunStore(self._client, self._location, self._journal.header)
@@ -164,7 +162,7 @@ class Replayed:
     problem: str | None
 
 
-def replay(location: StoreLocation, spool: Path | None = None, connect: Connect = connect) -> Replayed:
+def replay(location: StoreLocation, spool: Path | None = None) -> Replayed:
     """Bring a spool file, or all in the folder of `location`, into the store; also those meant for another address.
 
     Nothing is logged twice. Files of processes that still run are left alone.
