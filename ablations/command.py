@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ablations.matrix import Matrix, load_matrix, matrix_file
 from altformer.errors import UserError
 from experiments.compose import compose, parse_setting
-from experiments.dataset_choice import choose_dataset, choose_device
+from experiments.dataset_choice import choose_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         print_plan(plan, resources, slots)
         if args.dry_run:
             return 0
-        connect = partial(nullcontext, connection) if connection else partial(_connect, None)
-        report, outcome = run_plan(plan, resources, connect, None if args.no_mlflow else args.out)
+        mlflow_out = None if args.no_mlflow else args.out
+        report, outcome = run_plan(plan, resources, partial(_connect, None), mlflow_out, connection)
     print_result(plan, report, outcome)
     return exit_code(plan, outcome)
 
@@ -63,7 +63,7 @@ def _plan(matrix: Matrix, args: argparse.Namespace, connection: Any) -> Any:
     if args.dataset:
         dataset, sentence = choose_dataset(args.dataset)
         print(sentence, flush=True)
-    gpus = sum(node.get("GPU", 0) for node in connection.nodes) if connection else int(choose_device("auto") == "cuda")
+    gpus = sum(node.get("GPU", 0) for node in connection.nodes) if connection else _local_gpus()
     device: Literal["cpu", "cuda"] = "cuda" if gpus and matrix.resources.gpus_per_worker != 0 else "cpu"
     profile = args.profile
     if profile == "auto":
@@ -102,6 +102,12 @@ def _address(args: argparse.Namespace) -> str | None:
     return args.address or os.environ.get("RAY_ADDRESS")
 
 
+def _local_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _connect(address: str | None) -> Any:
     from cluster.connection import connect
 
@@ -110,8 +116,6 @@ def _connect(address: str | None) -> Any:
 
 def _slots(resources: Any, connection: Any) -> int:
     """Trials at once: on the cluster, or on the Ray that would be started here."""
-    from cluster.connection import local_nodes
-
-    nodes = connection.nodes if connection else local_nodes()
+    nodes = connection.nodes if connection else [{"CPU": float(os.cpu_count() or 1), "GPU": float(_local_gpus())}]
     resources.check(nodes)
     return int(resources.slots(nodes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,15 @@ class FailureRecords(Listener):
 
 
 def run_plan(
-    plan: Plan, resources: Resources, connect: Callable[[], AbstractContextManager[Connection]], mlflow_out: Path | None
+    plan: Plan,
+    resources: Resources,
+    connect: Callable[[], Connection],
+    mlflow_out: Path | None,
+    connection: Connection | None = None,
 ) -> tuple[ReportData, Outcome | None]:
-    """Run the unsettled cells of a plan and report on all of them; Ray is started only if there is one to run.
+    """Run the unsettled cells of a plan on ``connection`` and report on all cells.
+
+    Without a connection ``connect`` makes one, but only if there is a cell to run.
 
     Returns the report's data and the outcome, None when nothing had to be run. UserError when another process runs
     this very matrix.
@@ -62,8 +68,8 @@ def run_plan(
         outcome, started = None, time.perf_counter()
         try:
             if plan.to_run:
-                with connect() as connection:
-                    outcome = _run_cells(plan, resources, connection, tracker, started_by)
+                with nullcontext(connection) if connection else connect() as there:
+                    outcome = _run_cells(plan, resources, there, tracker, started_by)
             results = _results(plan, tracker)
             info = RunInfo(
                 dataset=plan.data.name,

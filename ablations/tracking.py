@@ -8,8 +8,7 @@ from typing import Any
 
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData
-from cluster.tracking import Matrix, NoTracker, Tracker
-from cluster.tracking_location import resolve
+from cluster.tracking import Matrix, NoTracker, Tracker, resolve
 from cluster.work import Listener, Work
 from experiments.cell_plots import draw_cell_plots
 from experiments.tracked_cell import Artifact, cell_files, final_metrics, work_of
@@ -60,7 +59,7 @@ class MatrixTracker:
         """Write what is left and end the parent run."""
         self._tracker.close(60)
 
-    def _open(self, out: Path | None, started_by: Mapping[str, Any]) -> Any:
+    def _open(self, out: Path | None, started_by: Mapping[str, Any]) -> Tracker | NoTracker:
         if out is None:
             return NoTracker()
         plan = self._plan

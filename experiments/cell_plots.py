@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.dates import ConciseDateFormatter
 
 from experiments.figure import COLOURS, QUIET, REFERENCE, drawing, short
 
@@ -22,7 +23,7 @@ def draw_cell_plots(
     if record.get("test") or record.get("val"):
         drawn.append(draw_horizons(record, plots / "horizons.png", step_minutes, unit))
     if record.get("status") == "done" and sample.is_file():
-        drawn.append(draw_forecast(sample, plots / "forecast.png", step_minutes, unit))
+        drawn.append(draw_forecast(sample, plots / "forecast.png", step_minutes, unit, _note(record)))
     return drawn
 
 
@@ -51,7 +52,7 @@ def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | Non
     pace = step_minutes or 1
     with drawing(path, (7.0, 2.6), panels=3, note=_note(record)) as panels:
         for axes, (metric, label) in zip(
-            panels, (("mae", _in(unit, "MAE")), ("rmse", _in(unit, "RMSE")), ("mape", "MAPE in %")), strict=True
+            panels, (("mae", _in(unit, "MAE")), ("rmse", _in(unit, "RMSE")), ("mape", "MAPE (%)")), strict=True
         ):
             for part, colour in (("test", COLOURS[1]), ("val", COLOURS[0])):
                 scores = record.get(part) or {}
@@ -71,7 +72,9 @@ def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | Non
     return path
 
 
-def draw_forecast(sample: Path, path: Path, step_minutes: int | None = None, unit: str = "") -> Path:
+def draw_forecast(
+    sample: Path, path: Path, step_minutes: int | None = None, unit: str = "", note: str = ""
+) -> Path:
     """Forecasts of the farthest step beside what happened, for each sensor of the sample, by the time forecast."""
     with np.load(sample, allow_pickle=False) as arrays:
         times, steps, sensors = arrays["time"], arrays["steps"], arrays["sensor_ids"]
@@ -80,18 +83,19 @@ def draw_forecast(sample: Path, path: Path, step_minutes: int | None = None, uni
     pace = times[1] - times[0] if len(times) > 1 else np.timedelta64(0, "m")
     times = times + (ahead - 1) * pace  # the sample has the time of the first step ahead
     label = f"forecast {ahead * step_minutes} min ahead" if step_minutes else f"forecast {ahead} steps ahead"
-    with drawing(path, (7.0, 1.0 + 1.3 * len(sensors)), panels=len(sensors), stacked=True) as panels:
+    with drawing(path, (7.0, 1.0 + 1.3 * len(sensors)), panels=len(sensors), note=note, stacked=True) as panels:
         for index, (axes, sensor) in enumerate(zip(panels, sensors, strict=True)):
             axes.plot(times, truth[:, index], color=REFERENCE, linewidth=1.0, label="truth")
             axes.plot(times, forecast[:, index], color=COLOURS[1], linewidth=1.2, label=label)
             axes.set_title(f"sensor {short(str(sensor))}")
             axes.set_ylabel(unit or "reading")
         panels[0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(panels[-1].xaxis.get_major_locator()))
     return path
 
 
 def _in(unit: str, name: str) -> str:
-    return f"{name} in {unit}" if unit else name
+    return f"{name} ({unit})" if unit else name
 
 
 def _note(record: Mapping[str, Any]) -> str:

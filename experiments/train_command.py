@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     data = load(config.dataset)
     machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
     cell = make_cell(config, machine, data.content_hash, args.out, args.profile)
-    name = args.experiment_name or path.stem
+    name = args.experiment_name or (path.parent.name if path.stem == "config" else path.stem)
     if args.again:
         shutil.rmtree(cell.folder, ignore_errors=True)
     record = read_record(cell.folder)
@@ -110,8 +110,7 @@ def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record
 
 def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
     """What records the run: MLflow when asked, else nothing (and no mlflow is imported)."""
-    from cluster.tracking import NoTracker, Tracker
-    from cluster.tracking_location import resolve
+    from cluster.tracking import NoTracker, Tracker, resolve
 
     if not args.mlflow:
         return NoTracker()
@@ -125,14 +124,14 @@ def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
 
 def _show(record: Record, name: str, cell: Cell, out: Path, step_minutes: int) -> int:
     """Print the outcome, note it under the experiment's name, and return the exit code."""
-    write_json(out / f"{_file_name(name)}.json", {**record, "experiment_name": name, "cell_folder": str(cell.folder)})
+    write_json(out / "experiments" / f"{_file_name(name)}.json", {**record, "experiment_name": name, "cell_folder": str(cell.folder)})
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:
         print(f"{name}: {record['epochs']} epochs in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
         print(scores_table(f"best epoch {record['best_epoch']} on the test set", record["test"], step_minutes))
-        if record["config"]["dataset"]["test_stride"] > 1 or record["profile"] == "quick":
-            print("  quick profile: not comparable with published numbers")
+        if record["profile"] == "quick" or record["config"]["dataset"]["test_stride"] > 1:
+            print("  quick profile or not every window scored: not comparable with published numbers")
     print(f"  record: {cell.folder / 'record.json'}")
     return 0
 

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from altformer.config import Config
+from altformer.errors import UserError
+from experiments.compose import HERE, compose, find_experiment, parse_setting
+from experiments.fields import leaf_paths, locate
+
+BASE = HERE / "METR-LA_alternating.yaml"
+SHIPPED = sorted(path for path in HERE.glob("*.yaml") if not path.name.startswith("alternating"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_experiments_compose(path):
+    config = compose(path)
+    assert config.dataset.name == path.stem.removesuffix("_optimized").removesuffix("_alternating")
+
+
+def test_the_baseline_is_the_guides():
+    config = compose(BASE)
+    model, training = config.model, config.training
+    assert (model.embed_dim, model.num_heads, model.mlp_ratio, model.fusion_type, model.dropout) == (96, 4, 4, "gated", 0.1)
+    depths = [getattr(model, f"{kind}_depth_{stage}") for stage in (1, 2) for kind in ("temporal", "spatial")]
+    assert depths == [2, 2, 2, 2]
+    assert (training.lr, training.weight_decay, training.batch_size, training.epochs) == (5e-4, 1e-4, 32, 150)
+    assert (config.dataset.input_len, config.dataset.output_len) == (12, 12)
+
+
+def test_the_optimized_experiment_is_phase1_optimized():
+    config = compose(HERE / "METR-LA_alternating_optimized.yaml")
+    assert config.training.scheduler.model_dump() | {"type": "OneCycleLR", "max_lr": 1e-3, "pct_start": 0.3} == (
+        config.training.scheduler.model_dump()
+    )
+    assert (config.model.fusion_type, config.training.weight_decay, config.model.dropout) == ("cross_attn", 3e-4, 0.12)
+    assert (config.model.temporal_depth_2, config.model.spatial_depth_1) == (3, 1)
+
+
+def test_precedence_base_dataset_profile_set_arm():
+    quick = compose(BASE, profile="quick")
+    assert quick.model.embed_dim != 96 and quick.training.steps_per_epoch is not None
+    layered = compose(
+        BASE, dataset="PEMS08", profile="quick", settings={"embed_dim": 40, "dropout": 0.2}, arm={"dropout": 0.3}
+    )
+    assert (layered.dataset.name, layered.model.embed_dim, layered.model.dropout) == ("PEMS08", 40, 0.3)
+    assert layered.dataset.test_stride == quick.dataset.test_stride
+    assert compose(BASE, profile="quick", varied=["embed_dim"]).model.embed_dim == 96
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("lr=1e-3", "training.lr", 1e-3),
+        ("training.lr=0.002", "training.lr", 2e-3),
+        ("scheduler=OneCycleLR", "training.scheduler.type", "OneCycleLR"),
+        ("scheduler={type: MultiStepLR, milestones: [3, 4]}", "training.scheduler.milestones", (3, 4)),
+        ("use_adaptive=false", "model.use_adaptive", False),
+        ("seed=7", "seed", 7),
+    ],
+)
+def test_any_field_by_leaf_or_path(text, path, value):
+    found = compose(BASE, settings=dict([parse_setting(text)]))
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_a_choices_own_field_can_be_set_after_it():
+    config = compose(BASE, settings={"scheduler": "OneCycleLR", "max_lr": 0.01})
+    assert config.training.scheduler.max_lr == 0.01
+
+
+MISTAKES = {
+    "unknown leaf": ({"embed_dm": 1}, "unknown field 'embed_dm'; did you mean 'embed_dim'"),
+    "unknown path": ({"training.lrr": 1}, "did you mean 'lr'"),
+    "unknown section": ({"modle.lr": 1}, "unknown field 'modle.lr'"),
+    "wrong type": ({"epochs": "many"}, "training.epochs: .*integer.*'many'"),
+    "out of range": ({"dropout": 1.5}, "model.dropout: .*1.5"),
+    "not of this choice": ({"max_lr": 1}, "max_lr does not apply to training.scheduler 'constant'"),
+    "unknown choice": ({"scheduler": "Onecycle"}, "OneCycleLR"),
+    "unknown key of a choice": ({"scheduler": {"type": "OneCycleLR", "max_lrr": 1}}, "did you mean 'max_lr'"),
+    "do not fit": ({"embed_dim": 50, "num_heads": 4}, "embed_dim must be divisible by num_heads"),
+    "not finite": ({"lr": float("nan")}, "training.lr"),
+}
+
+
+@pytest.mark.parametrize(("given_settings", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_name_rule_value_and_place(given_settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        compose(BASE, settings=given_settings)
+    assert "--set" in str(caught.value) or "model:" in str(caught.value)
+
+
+def test_a_mistake_in_a_file_names_file_and_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: METR-LA_alternating.yaml\nmodel:\n  embed_dim: 48\n  num_head: 4\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}:4") + ".*num_heads"):
+        compose(path)
+
+
+def test_the_guides_keys_load_unchanged(tmp_path):
+    path = tmp_path / "guide.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "dataset": "METR-LA",
+                "embed_dim": 96,
+                "num_heads": 4,
+                "batch_size": 64,
+                "use_positional_encoding": False,
+                "positional_encoding_type": "sincos",
+                "optimizer": {"type": "AdamW"},
+                "scheduler": {"type": "OneCycleLR", "max_lr": 0.001, "pct_start": 0.3, "anneal_strategy": "cos"},
+            }
+        )
+    )
+    config = compose(path)
+    assert config.model.positional_encoding_type == "none"
+    assert config.training.batch_size == 64 and config.training.scheduler.type == "OneCycleLR"
+
+
+def test_a_users_own_file_as_data_set(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: alternating.yaml\ndataset: {path: my.csv, freq: 15min, split: [7, 1, 2], null_value: 0}\n"
+    )
+    config = compose(path)
+    assert (str(config.dataset.path), config.dataset.freq, config.dataset.input_len) == ("my.csv", "15min", 12)
+    assert compose(path, dataset="PEMS08").dataset.path is None
+
+
+def test_bases_that_name_each_other_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(UserError, match="does one name itself"):
+        compose(tmp_path / "a.yaml")
+
+
+def test_unknown_experiment_names_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean 'METR-LA_alternating\.yaml'"):
+        find_experiment("METR-LA_alternatin")
+
+
+def test_leaf_names_stand_for_one_field_each():
+    paths = leaf_paths()
+    assert len(set(paths.values())) == len(paths)
+    assert all(locate(path) == path and locate(leaf) == path for leaf, path in paths.items())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "embed_dim": st.sampled_from([8, 48, 96]),
+            "dropout": st.floats(0, 0.9),
+            "lr": st.floats(1e-6, 1),
+            "scheduler": st.sampled_from(["constant", "MultiStepLR", "CosineAnnealingLR", "OneCycleLR"]),
+            "patch_len": st.sampled_from([1, 3, 6, 12]),
+            "use_adaptive": st.booleans(),
+            "seed": st.integers(0, 2**31),
+        },
+    )
+)
+def test_a_dumped_configuration_composes_to_itself(tmp_path_factory, values):
+    config = compose(BASE, settings=values)
+    path = Path(tmp_path_factory.mktemp("dump")) / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert compose(path) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
