@@ -86,8 +86,8 @@ def resolve(out: Path, uri: str | None = None) -> StoreLocation:
 
 
 def _sqlite(path: Path, query: str, spool: Path) -> StoreLocation:
-    if "?" in str(path):
-        raise ClusterError(f"MLflow's SQLite database cannot lie in a folder with '?' in its name: {path}")
+    if set("?%") & set(str(path)):  # versions of SQLAlchemy differ in whether an address is unquoted
+        raise ClusterError(f"MLflow's SQLite database cannot lie in a folder with '?' or '%' in its name: {path}")
     uri = f"sqlite:///{path}" + (f"?{query}" if query else "")
     return StoreLocation(uri, spool, database=path, artifacts=path.parent / "mlartifacts")
 
