@@ -26,7 +26,7 @@ def clean_key(name: object) -> str:
     """
     original = str(name)
     cleaned = re.sub(r"[^/\w.\- :]", "_", original, flags=re.ASCII)
-    cleaned = "/".join(part for part in cleaned.split("/") if part.strip(". "))
+    cleaned = _inside("/".join(part for part in cleaned.split("/") if part.strip(". ")))
     if cleaned == original and len(cleaned) <= KEY_LENGTH and posixpath.normpath(cleaned) == cleaned:
         return cleaned
     mark = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -54,7 +54,12 @@ def clean_name(value: object) -> str:
 def clean_folder(path: str) -> str | None:
     """`path` as a folder inside a run's artifacts: nothing above, nothing absolute; None for the top."""
     parts = [re.sub(r"[^\w.\- ]", "_", part, flags=re.ASCII) for part in path.split("/") if part.strip(". ")]
-    return "/".join(parts) or None
+    return _inside("/".join(parts)) or None
+
+
+def _inside(path: str) -> str:
+    """MLflow takes whatever starts with two dots for a way out."""
+    return path.lstrip(".") if path.startswith("..") else path
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
