@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 _CHUNK = 1 << 16
 
@@ -56,12 +57,12 @@ def download(url: str, target: Path, patience: Patience, advance: Advance) -> No
             _save(answer, target, patience, advance)
     except requests.exceptions.ConnectTimeout:
         raise NoConnectionError(f"no connection within {patience.connect:g} s") from None
-    except requests.exceptions.Timeout:
+    except (requests.exceptions.Timeout, ReadTimeoutError):
         raise DownloadError(f"no data for {patience.read:g} s") from None
-    except requests.exceptions.ChunkedEncodingError:
+    except ProtocolError:
         raise DownloadError("the connection broke off") from None
     except requests.exceptions.ConnectionError as error:
-        if "Read timed out" in str(error):  # in the middle of the file requests calls it a connection error
+        if error.args and isinstance(error.args[0], ReadTimeoutError):  # while it read the answer that redirected
             raise DownloadError(f"no data for {patience.read:g} s") from None
         raise NoConnectionError("no connection") from None
     except requests.exceptions.RequestException as error:
@@ -73,7 +74,7 @@ def _save(answer: requests.Response, target: Path, patience: Patience, advance: 
     total = int(length) if length.isdigit() and "Content-Encoding" not in answer.headers else None
     began, done = time.monotonic(), 0
     with target.open("wb") as file:
-        for chunk in answer.iter_content(_CHUNK):
+        while chunk := answer.raw.read1(_CHUNK, decode_content=True):  # what has come, so that a trickle is noticed
             file.write(chunk)
             done += len(chunk)
             advance(done, total)

@@ -156,8 +156,8 @@ def read_parquet(path: Path) -> Table:
 
 def _wide_table(path: Path, frame: pd.DataFrame) -> Table:
     names = [str(name).strip() for name in frame.columns]
-    if not names:
-        raise UserError(f"{path}: no columns")
+    if frame.empty:
+        raise UserError(f"{path}: {len(frame)} rows and {len(names)} columns, nothing to read")
     place = next((k for k, name in enumerate(names) if name.lower() in _TIME_NAMES), 0)
     column = frame.iloc[:, place]
     if pd.api.types.is_numeric_dtype(column.dtype):

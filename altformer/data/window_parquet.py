@@ -49,8 +49,9 @@ def join_windows(parts: list[Path], graph: Path | None, target: Path) -> None:
 
 def _edge(parts: list[Path], origin: Any, columns: list[str]) -> pd.DataFrame:
     """The readings (12 or 11 steps, n) of the windows with one origin."""
+    wanted = [*_KEYS, *columns]
     filters = [("t0_timestamp", "=", origin)]
-    rows = pd.concat([parquet.read_table(part, [*_KEYS, *columns], filters=filters).to_pandas() for part in parts])
+    rows = pd.concat([parquet.read_table(part, columns=wanted, filters=filters).to_pandas() for part in parts])
     edge: pd.DataFrame = rows.set_index("node_id")[columns].T.sort_index(axis=1)
     if np.shape(edge)[1] == 0:
         raise KeyError(f"no window starts at {origin}")
