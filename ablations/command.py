@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ablations.matrix import Matrix, load_matrix, matrix_file
 from altformer.errors import UserError
+from cluster.resources import Resources
 from experiments.compose import compose, parse_setting
 from experiments.dataset_choice import choose_dataset
 
@@ -36,19 +37,17 @@ def run(args: argparse.Namespace) -> int:
     """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 130 / 143 interrupted."""
     from ablations.run import exit_code, run_plan
     from ablations.summary import print_plan, print_result
-    from cluster.resources import Resources
 
     matrix = _with_options(load_matrix(matrix_file(args.file)), args)
-    resources = Resources(**matrix.resources.model_dump())
     with ExitStack() as stack:
         connection = stack.enter_context(_connect(args.address)) if _address(args) else None
         plan = _plan(matrix, args, connection)
-        slots = _slots(resources, connection)
-        print_plan(plan, resources, slots)
+        slots = _slots(matrix.resources, connection)
+        print_plan(plan, slots)
         if args.dry_run:
             return 0
         mlflow_out = None if args.no_mlflow else args.out
-        report, outcome = run_plan(plan, resources, partial(_connect, None), mlflow_out, connection)
+        report, outcome = run_plan(plan, partial(_connect, None), mlflow_out, connection)
     print_result(plan, report, outcome)
     return exit_code(plan, outcome)
 
@@ -114,8 +113,8 @@ def _connect(address: str | None) -> Any:
     return connect(address)
 
 
-def _slots(resources: Any, connection: Any) -> int:
+def _slots(resources: Resources, connection: Any) -> int:
     """Trials at once: on the cluster, or on the Ray that would be started here."""
     nodes = connection.nodes if connection else [{"CPU": float(os.cpu_count() or 1), "GPU": float(_local_gpus())}]
     resources.check(nodes)
-    return int(resources.slots(nodes))
+    return resources.slots(nodes)

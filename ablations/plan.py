@@ -9,11 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_fields
 from ablations.matrix import Matrix
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.files import write_json
+from altformer.model.build import build_model, count_parameters
+from altformer.model.shape import ForecastShape
 from experiments.cell import Cell, Machine, Record, make_cell, read_record
 from experiments.compose import compose
 
@@ -43,6 +47,7 @@ class Plan:
     data: TrafficData
     profile: str
     folder: Path
+    params: Mapping[str, int]  # parameters of each arm's model
     scheduler: dict[str, Any]  # as it is noted in the records of cells it stops
 
     def settled(self, planned: PlannedCell) -> bool:
@@ -77,6 +82,7 @@ class Plan:
                 "dataset": self.data.name,
                 "data_hash": self.data.content_hash,
                 "scheduler": self.scheduler,
+                "params": dict(self.params),
                 "cells": cells,
             },
         )
@@ -127,4 +133,11 @@ def make_plan(
     short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
     folder = out.resolve() / f"{matrix.slug}-{data.name}-{short}"
     scheduler = {**matrix.scheduler.model_dump(mode="json"), "profile": profile, "metric": matrix.objective}
-    return Plan(matrix, arms, cells, data, profile, folder, scheduler)
+    params = {name: _parameters(config, data) for name, config in configs.items()}
+    return Plan(matrix, arms, cells, data, profile, folder, params, scheduler)
+
+
+def _parameters(config: Config, data: TrafficData) -> int:
+    """Count without allocating; UserError where model and windows do not fit."""
+    with torch.device("meta"):
+        return count_parameters(build_model(config.model, ForecastShape.of(config, data)))

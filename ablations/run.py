@@ -18,7 +18,6 @@ from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
 from cluster.connection import Connection
 from cluster.progress import progress_listener
-from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler
 from cluster.work import Ended, Listener, Outcome, Work
@@ -43,7 +42,6 @@ class FailureRecords(Listener):
 
 def run_plan(
     plan: Plan,
-    resources: Resources,
     connect: Callable[[], Connection],
     mlflow_out: Path | None,
     connection: Connection | None = None,
@@ -69,7 +67,7 @@ def run_plan(
         try:
             if plan.to_run:
                 with nullcontext(connection) if connection else connect() as there:
-                    outcome = _run_cells(plan, resources, there, tracker, started_by)
+                    outcome = _run_cells(plan, there, tracker, started_by)
             results = _results(plan, tracker)
             info = RunInfo(
                 dataset=plan.data.name,
@@ -96,9 +94,7 @@ def exit_code(plan: Plan, outcome: Outcome | None) -> int:
     return 1 if statuses & {"failed", "not run"} else 0
 
 
-def _run_cells(
-    plan: Plan, resources: Resources, connection: Connection, tracker: MatrixTracker, started_by: Mapping[str, Any]
-) -> Outcome:
+def _run_cells(plan: Plan, connection: Connection, tracker: MatrixTracker, started_by: Mapping[str, Any]) -> Outcome:
     planned = {at.cell.hash: at for at in plan.to_run}
     works = [
         work_of(at.cell, at.name, tracker.tags(at), started_by, at.cell.config.training.epochs)
@@ -117,7 +113,7 @@ def _run_cells(
         works,
         train_cell,
         {plan.data.content_hash: plan.data},
-        resources=resources,
+        resources=plan.matrix.resources,
         scheduler=parse_scheduler(rule),
         connection=connection,
         storage=plan.folder / "tune",

@@ -10,30 +10,29 @@ from rich.text import Text
 
 from ablations.plan import Plan
 from ablations.report_data import ReportData
-from cluster.resources import Resources
 from cluster.work import Outcome
 
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
 
 
-def print_plan(plan: Plan, resources: Resources, slots: int) -> None:
+def print_plan(plan: Plan, slots: int) -> None:
     """The cells, what is settled of them, and what runs at once."""
     rows, sensors = plan.data.values.shape
     print(f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({rows} rows x {sensors} sensors)")
     if plan.profile == "quick":
         print(QUICK)
-    table = _table("arm", "settled", "to run", "cells")
+    table = _table("arm", "parameters", "settled", "to run", "cells")
     for arm in plan.arms:
         cells = [at for at in plan.cells if at.arm == arm.name]
         settled = sum(map(plan.settled, cells))
         name = arm.name + (" (baseline)" if arm.is_baseline else "")
         hashes = " ".join(at.cell.hash[:8] for at in cells)
-        table.add_row(Text(name), str(settled), str(len(cells) - settled), Text(hashes))
+        table.add_row(Text(name), f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), Text(hashes))
     Console().print(table)
     machine = plan.cells[0].cell.machine
     print(
         f"{len(plan.cells)} cells, {len(plan.to_run)} to run, {slots} at once "
-        f"({resources.workers} worker(s) x {machine.threads} thread(s) on {machine.device}); "
+        f"({machine.workers} worker(s) x {machine.threads} thread(s) on {machine.device}); "
         f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}",
         flush=True,
     )

@@ -56,7 +56,7 @@ def train(config: Config, data: TrafficData, context: Context, folder: Path) -> 
     """
     torch.manual_seed(config.seed)
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
-    model = build_model(config.model, _shape(config, data)).to(context.device)
+    model = build_model(config.model, ForecastShape.of(config, data)).to(context.device)
     optimizer = _optimizer(config, model)
     checkpoints = Checkpoints(folder / "checkpoints")
     progress = checkpoints.load_last(_identity(config, data), model, optimizer, context.device)
@@ -163,15 +163,6 @@ def _forecaster(model: nn.Module, windows: Windows) -> Any:
         return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
 
     return forecast
-
-
-def _shape(config: Config, data: TrafficData) -> ForecastShape:
-    return ForecastShape(
-        num_sensors=data.values.shape[1],
-        input_len=config.dataset.input_len,
-        output_len=config.dataset.output_len,
-        steps_per_day=data.steps_per_day,
-    )
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:

@@ -124,7 +124,10 @@ def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
 
 def _show(record: Record, name: str, cell: Cell, out: Path, step_minutes: int) -> int:
     """Print the outcome, note it under the experiment's name, and return the exit code."""
-    write_json(out / "experiments" / f"{_file_name(name)}.json", {**record, "experiment_name": name, "cell_folder": str(cell.folder)})
+    write_json(
+        out / "experiments" / f"{_file_name(name)}.json",
+        {**record, "experiment_name": name, "cell_folder": str(cell.folder)},
+    )
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:

@@ -50,9 +50,9 @@ def split_origins(
 ) -> dict[Split, np.ndarray]:
     """Forecast origins (row of the first target) of the three parts, in time order and without shuffling.
 
-    Training and validation counts are rounded, the test part is the rest: METR-LA 23974 / 3425 / 6850. The last training
-    targets reach up to h-1 rows into the rows that follow, as in every published result on these data sets. Inputs
-    longer than 12 steps reach back: the first training origins, which lack that history, drop out.
+    Training and validation counts are rounded, the test part is the rest: METR-LA 23974 / 3425 / 6850. The last
+    training targets reach up to h-1 rows into the rows that follow, as in every published result on these data sets.
+    Inputs longer than 12 steps reach back: the first training origins, which lack that history, drop out.
     """
     count = rows - SPLIT_INPUT_LEN - output_len + 1
     total = sum(ratios)

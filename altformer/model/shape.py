@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from altformer.config import Config
+    from altformer.data.traffic import TrafficData
 
 
 @dataclass(frozen=True)
@@ -21,3 +26,14 @@ class ForecastShape:
     output_len: int = 12
     steps_per_day: int = 288
     adjacency: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, config: Config, data: TrafficData) -> ForecastShape:
+        """The sizes of a configuration's windows on a data set."""
+        return cls(
+            num_sensors=data.num_sensors,
+            input_len=config.dataset.input_len,
+            output_len=config.dataset.output_len,
+            steps_per_day=data.steps_per_day,
+            adjacency=data.adjacency,
+        )

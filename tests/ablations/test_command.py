@@ -1,0 +1,279 @@
+"""The whole way once, on a small simulated network: matrix -> Ray -> records -> MLflow -> report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.cells import COLUMNS
+from experiments.cli import main
+
+SMALL = {
+    "sensors": 8,
+    "days": 8,
+    "embed_dim": 8,
+    "num_heads": 2,
+    "adaptive_dim": 4,
+    "patch_len": 3,
+    "epochs": 3,
+    "steps_per_epoch": 4,
+    "batch_size": 8,
+    "val_stride": 40,
+    "test_stride": 40,
+}
+MATRIX = """
+name: tiny
+base: simulated.yaml
+arms:
+  one: {lr: 0.001}
+  two: {lr: 0.003}
+baseline: one
+seeds: 2
+"""
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(MATRIX)
+    return path
+
+
+def options(out, **changes):
+    values = {name: value for name, value in {**SMALL, **changes}.items() if value is not None}
+    return ["--out", str(out), "--profile", "quick", *(f"--set={name}={value}" for name, value in values.items())]
+
+
+def only_folder(out, name="tiny"):
+    [folder] = out.glob(f"{name}-simulated-*")
+    return folder
+
+
+def rows(folder):
+    with (folder / "cells.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mlflow_runs(out):
+    """{run name: (status, metrics, tags)} of everything in the database."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out.resolve() / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments)
+    assert len({run.info.run_name for run in found}) == len(found), "a run twice"
+    return {run.info.run_name: (run.info.status, run.data.metrics, run.data.tags) for run in found}
+
+
+@pytest.mark.parametrize("name", ["depth", "embed_dim", "fusion", "lr"])
+def test_dry_run_prints_the_cells_and_writes_nothing(name, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main(["ablate", name, "--dataset", "simulated", "--dry-run", "--seeds", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "(baseline)" in printed and "cells" in printed
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["depht"], "did you mean 'depth'"),
+        (["depth", "--set", "temporal_depth_1=4"], "temporal_depth_1.*arm"),
+        (["depth", "--seeds", "0"], "--seeds must be at least 1"),
+        (["depth", "--profile", "quik"], "did you mean 'quick'"),
+        (["depth", "--set", "embed_dm=4"], "did you mean 'embed_dim'"),
+        (["depth", "--set", "patch_len=5"], "patch_len must divide input_len"),
+        (["depth", "--cpus-per-worker", "5000"], "5000 CPU"),
+        (["depth", "--gpus-per-worker", "0.5", "--workers", "2"], "fraction of a GPU"),
+        (["depth", "--dataset", "METR-LB"], "did you mean 'METR-LA'"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_write_nothing(arguments, message, tmp_path, capsys, monkeypatch):
+    import re
+
+    out = tmp_path / "runs"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    dataset = [] if "--dataset" in arguments else ["--dataset", "simulated"]
+    assert main(["ablate", *arguments, *dataset, "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err, re.DOTALL), printed.err
+    assert "Traceback" not in printed.err
+    assert not out.exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_whole_way_then_again_then_more_seeds(matrix, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main(["ablate", str(matrix), *options(out)]) == 0
+    folder = only_folder(out)
+    first = rows(folder)
+    assert tuple(first[0])[: len(COLUMNS)] == COLUMNS
+    assert [(row["arm"], row["seed"], row["status"]) for row in first] == [
+        (arm, seed, "done") for seed in "01" for arm in ("one", "two")
+    ]
+    assert {path.name for path in folder.iterdir()} >= {"plan.json", "cells.csv", "report.md", "plots"}
+    report = (folder / "report.md").read_text()
+    assert "not comparable with published numbers" in report and "simulated" in report.splitlines()[0]
+    runs = mlflow_runs(out)
+    assert len(runs) == 5 and {status for status, *_ in runs.values()} == {"FINISHED"}
+    for row in first:
+        record = json.loads((out / "cells" / row["cell_hash"] / "record.json").read_text())
+        status, metrics, tags = runs[f"{row['arm']} seed {row['seed']}"]
+        assert float(row["test_mae"]) == record["test"]["all"]["mae"] == pytest.approx(metrics["test_mae"])
+        assert tags["cell_hash"] == row["cell_hash"] and tags["baseline"] == str(row["arm"] == "one").lower()
+        assert row["mlflow_run_id"] not in ("", "-")
+
+    written = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/record.json")}
+    started = time.perf_counter()
+    assert main(["ablate", str(matrix), *options(out)]) == 0
+    assert time.perf_counter() - started < 60
+    assert "0 to run" in capsys.readouterr().out
+    assert mlflow_runs(out) == runs
+
+    assert main(["ablate", str(matrix), *options(out), "--seeds", "3"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 6
+    assert len(mlflow_runs(out)) == 7
+
+    repeat = out / "cells" / first[1]["cell_hash"] / "config.yaml"
+    again = tmp_path / "repeat"
+    assert main(["train", "--cfg", str(repeat), "--device", "cpu", "--threads", "1", "--out", str(again)]) == 0
+    [repeated] = again.glob("cells/*/record.json")
+    original = json.loads((repeat.parent / "record.json").read_text())
+    assert json.loads(repeated.read_text())["test"] == original["test"], "bare and on the cluster: the same bits"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_failed_cell_is_recorded_and_run_again(matrix, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main(["ablate", str(matrix), *options(out), "--dry-run"]) == 0
+    plan = main(["ablate", str(matrix), *options(out, epochs=1), "--seeds", "1"])
+    assert plan == 0
+    [row] = [row for row in rows(only_folder(out)) if row["arm"] == "two"]
+    cell = out / "cells" / row["cell_hash"]
+    for path in sorted(cell.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (cell / "checkpoints").write_text("a file where a folder must be")
+    assert main(["ablate", str(matrix), *options(out, epochs=1), "--seeds", "1"]) == 1
+    assert [row["status"] for row in rows(only_folder(out))] == ["done", "failed"]
+    assert json.loads((cell / "record.json").read_text())["error"].strip()
+    assert mlflow_runs(out)["two seed 0"][0] == "FAILED"
+    assert "failed" in (only_folder(out) / "report.md").read_text()
+    (cell / "checkpoints").unlink()
+    assert main(["ablate", str(matrix), *options(out, epochs=1), "--seeds", "1"]) == 0
+    assert [row["status"] for row in rows(only_folder(out))] == ["done", "done"]
+    assert mlflow_runs(out)["two seed 0"][0] == "FINISHED"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_asha_stops_cells_whose_test_set_stays_unread(tmp_path):
+    out = tmp_path / "runs"
+    path = tmp_path / "search.yaml"
+    path.write_text(
+        "name: search\nkind: search\nbase: simulated.yaml\ngrid: {lr: [0.000001, 0.003, 0.000002, 0.01]}\n"
+        "seeds: 2\nscheduler: {type: asha, grace_period: 1, reduction_factor: 2}\n"
+    )
+    assert main(["ablate", str(path), *options(out, epochs=6)]) == 0
+    table = rows(only_folder(out, "search"))
+    stopped = [row for row in table if row["status"] == "stopped"]
+    assert stopped and len(stopped) < len(table)
+    runs = mlflow_runs(out)
+    for row in table:
+        status, metrics, _ = runs[f"{row['arm']} seed {row['seed']}"]
+        if row["status"] == "stopped":
+            assert row["test_mae"] == "-" and status == "KILLED" and "test_mae" not in metrics
+            assert int(row["epochs"]) < 6
+        else:
+            assert row["status"] == "done" and status == "FINISHED" and float(row["test_mae"]) > 0
+    written = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/record.json")}
+    assert main(["ablate", str(path), *options(out, epochs=6)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "settled under the same scheduler"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_make_ablation_depth_with_two_workers_equals_one(tmp_path):
+    """`make ablation-depth WORKERS=2`: torch DDP in a worker group, the same curve as one worker without dropout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".venv" / ".installed").exists():
+        pytest.skip("run through make, which builds .venv")
+    tables = {}
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        arguments = " ".join(options(out, dropout=0, fusion_dropout=0)[4:])
+        done = subprocess.run(
+            ["make", "ablation-depth", "SEEDS=1", "DATASET=simulated", "PROFILE=quick", f"WORKERS={workers}"]
+            + [f"OUT={out}", f"ARGS={arguments}"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        tables[workers] = rows(only_folder(out, "depth"))
+        record = json.loads((out / "cells" / tables[workers][0]["cell_hash"] / "record.json").read_text())
+        assert record["machine"]["workers"] == workers
+    for one, two in zip(tables[1], tables[2], strict=True):
+        assert (one["arm"], one["status"], two["status"]) == (two["arm"], "done", "done")
+        assert float(two["test_mae"]) == pytest.approx(float(one["test_mae"]), rel=1e-4)
+        assert two["test_windows"] == one["test_windows"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(matrix, tmp_path, number, code):
+    out = tmp_path / "runs"
+    command = [sys.executable, "-m", "experiments.cli", "ablate", str(matrix), *options(out, epochs=40, steps_per_epoch=10)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("cells/*/checkpoints/epoch-*"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
+    assert "the same command goes on" in output
+    runs = mlflow_runs(out)
+    assert not [name for name, (status, *_) in runs.items() if status == "RUNNING"]
+    left = [folder for folder in out.glob("cells/*") if not (folder / "record.json").exists()]
+    assert left, "interrupted before all was done"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 4
+    assert {status for status, *_ in mlflow_runs(out).values()} == {"FINISHED"}
+
+
+def test_the_same_matrix_twice_at_once_is_refused(matrix, tmp_path, capsys):
+    import fcntl
+
+    out = tmp_path / "runs"
+    from ablations.run import _only_writer
+    from altformer.errors import UserError
+
+    out.mkdir()
+    with (out / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="being run by another process"), _only_writer(out):
+            pass
+    with _only_writer(out):
+        assert (out / ".lock").exists()
