@@ -22,7 +22,7 @@ class GatedFusion(nn.Module):
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
         """Weigh `temporal` against `spatial`."""
         gate = torch.sigmoid(self.gate(torch.cat([temporal, spatial], dim=-1)))
-        return torch.lerp(spatial, temporal, gate)
+        return torch.lerp(spatial, temporal, gate.to(spatial.dtype))  # under autocast the gate alone is bf16
 
 
 class ConcatFusion(nn.Module):

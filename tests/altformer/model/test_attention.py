@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+
+from altformer.model import attention
+from altformer.model.attention import CrossAttention, SelfAttention, attend, join_heads, split_heads
+
+
+def written_out(query, key, value, heads):
+    """Attention by the formula of Vaswani et al. (2017), head by head, on (r,s,d)."""
+    heads_out = []
+    for q, k, v in zip(query.chunk(heads, -1), key.chunk(heads, -1), value.chunk(heads, -1), strict=True):
+        weights = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, dim=-1)
+        heads_out.append(weights @ v)
+    return torch.cat(heads_out, dim=-1)
+
+
+def test_heads_are_joined_as_they_were_split():
+    x = torch.randn(3, 7, 12)
+    assert split_heads(x, 4).shape == (3, 4, 7, 3)
+    assert torch.equal(join_heads(split_heads(x, 4)), x)
+
+
+def test_self_attention_is_the_written_out_formula():
+    layer, x = SelfAttention(12, 3), torch.randn(2, 7, 12)
+    expected = layer.out(written_out(*layer.query_key_value(x).chunk(3, -1), heads=3))
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_cross_attention_is_the_written_out_formula():
+    layer, x, source = CrossAttention(12, 3), torch.randn(2, 7, 12), torch.randn(2, 4, 12)
+    expected = layer.out(written_out(layer.query(x), *layer.key_value(source).chunk(2, -1), heads=3))
+    torch.testing.assert_close(layer(x, source), expected)
+
+
+def test_many_rows_are_attended_in_parts_with_the_same_result(monkeypatch):
+    query, key, value = torch.randn(3, 11, 2, 5, 4)
+    whole = attend(query, key, value)
+    monkeypatch.setattr(attention, "_rows_per_call", lambda query: 4)
+    calls = []
+
+    def counted(*operands):
+        calls.append(len(operands[0]))
+        return torch.nn.functional.scaled_dot_product_attention(*operands)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", counted)
+    torch.testing.assert_close(attend(query, key, value), whole)
+    assert calls == [4, 4, 3]
