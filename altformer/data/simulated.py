@@ -35,7 +35,7 @@ def simulate(sensors: int | None = None, days: int | None = None, seed: int | No
 
     The first days of a longer simulation are those of a shorter one. Missing readings are exactly 0.
     """
-    sensors, days, seed = sensors or SENSORS, days or DAYS, seed or 0
+    sensors, days, seed = sensors or SENSORS, days or DAYS, SEED if seed is None else seed
     network = build_network(sensors, np.random.default_rng([seed, 0]))
     bias = np.random.default_rng([seed, 1]).normal(1, 0.015, sensors)
     values: Readings = np.empty((days * SLOTS, sensors), dtype=np.float32)

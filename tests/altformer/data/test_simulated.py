@@ -1,7 +1,10 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from altformer.data import simulated
+from altformer.data import freeway, simulated
 from altformer.data.simulated import MISSING_SHARE, SLOTS, simulate
 
 
@@ -99,3 +102,13 @@ def test_the_graph_follows_the_road(data):
     assert graph[4, 3] == 0  # against the driving direction
     other_freeway = [name.startswith("F2") for name in data.sensor_ids]
     assert graph[:16, other_freeway].max() > 0  # over the interchange
+
+
+def test_the_documented_constants_are_those_of_the_code():
+    page = (Path(__file__).parents[3] / "docs" / "simulated.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`.*?\| (.+?) \| (\w+)\.py \|$", page, re.MULTILINE)
+    assert len(rows) == 11
+    for name, value, module in rows:
+        factors = [float(part) for part in re.split(r" [*/] ", value)]
+        written = factors[0] / factors[1] if "/" in value else np.prod(factors)
+        assert getattr({"freeway": freeway, "simulated": simulated}[module], name) == written, name
