@@ -20,6 +20,9 @@ _DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray would warn that it no longer hides the GPUs from work that asked for none; hide them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # What Ray prints to stdout although it is not ours to mend (with few CPUs a worker group always causes the first)
+    # or is told with the cell (the second). That a worker was killed for memory is still printed.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started on node|A worker died or was killed while",
 }
 
 # In every process of ours on the cluster.
@@ -94,13 +97,14 @@ def connect(
         own = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
         own |= {"num_gpus": num_gpus, "_temp_dir": temp_dir}
     try:
-        context = ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": _worker_environment()},
-            **own,
-        )
+        with _ray_in_its_own_group() if local else contextlib.nullcontext():
+            context = ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": _worker_environment()},
+                **own,
+            )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         where = "on this machine" if local else f"at {address}"
         raise ClusterError(f"cannot use Ray {where}: {error}") from error
@@ -158,6 +162,26 @@ def quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def _ray_in_its_own_group() -> Iterator[None]:
+    """Start Ray's processes in a process group of their own, without moving there ourselves.
+
+    They inherit ours otherwise, and a SIGTERM to the group (`timeout`, a shell's `kill %1`, a job manager) would take
+    the cluster away before the trials have left. SIGINT they block themselves. A group's leader, as a command typed
+    at a prompt is, cannot go and come back; then they share its group.
+    """
+    before = os.getpgrp()
+    moved = before != os.getpid()
+    if moved:
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        if moved:
+            with contextlib.suppress(OSError):  # the group is gone: nobody can send to it any more
+                os.setpgid(0, before)
+
+
 def _worker_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
 
@@ -178,6 +202,6 @@ def _authenticate(create_token: bool) -> None:
                 file.write(secrets.token_hex(32))
     if "ray" in sys.modules:
         # Ray has read its settings at import; this is what it does itself when it switches the mode on.
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")

@@ -6,15 +6,11 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
-import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -23,6 +19,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster.connection import Connection, leftovers, quiet, release_groups
 from cluster.errors import ClusterError
+from cluster.interruption import Interruption
 from cluster.mailbox import Job, start_mailbox
 from cluster.resources import Resources
 from cluster.scheduler import REPORT, AshaScheduler, NoScheduler
@@ -119,8 +116,8 @@ def _run(
     mailbox = start_mailbox(name, job, {work.key: work.payload for work in watch.works})
     cells = [{"key": work.key, "name": work.name, "epochs": work.epochs} for work in watch.works]
     tuner = tune.Tuner(
-        tune.with_resources(Trial, _trial_resources(resources)),
-        param_space={"mailbox": name, "cell": tune.grid_search(cells)},
+        Trial,
+        param_space={"mailbox": name, "bundle": _trial_bundle(resources), "cell": tune.grid_search(cells)},
         tune_config=tune.TuneConfig(
             search_alg=_InOrder(slots, watch.interruption),
             scheduler=scheduler.build(metric, mode, lambda key: ray.get(mailbox.stop.remote(key, "scheduler"))),
@@ -143,12 +140,12 @@ def _run(
         _settle()
 
 
-def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
+def _trial_bundle(resources: Resources) -> dict[str, float]:
     if resources.workers == 1:
-        return tune.PlacementGroupFactory([{"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker or 0}])
+        return {"CPU": float(resources.cpus_per_worker), "GPU": resources.gpus_per_worker or 0.0}
     # The workers hold the CPUs and GPUs in a group of their own. Tune wants something for the trial's own process:
     # one byte, since even 0.01 CPU would keep two workers from fitting on two CPUs.
-    return tune.PlacementGroupFactory([{"memory": 1}])
+    return {"memory": 1.0}
 
 
 def _settle() -> None:
@@ -165,7 +162,7 @@ def _settle() -> None:
 class _InOrder(BasicVariantGenerator):  # type: ignore[misc]
     """Gives out the cells in order, at most `slots` at once, and none after an interruption."""
 
-    def __init__(self, slots: int, interruption: _Interruption) -> None:
+    def __init__(self, slots: int, interruption: Interruption) -> None:
         super().__init__(max_concurrent=slots)
         self._interruption = interruption
 
@@ -189,7 +186,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
     def __init__(self, works: Sequence[Work], listeners: Sequence[Listener]) -> None:
         self.works = tuple(works)
         self.ended: dict[str, Ended] = {}
-        self.interruption = _Interruption()
+        self.interruption = Interruption()
         self._by_key = {work.key: work for work in works}
         self._listeners = tuple(listeners)
         self._broken: set[int] = set()
@@ -218,7 +215,9 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self._began[work.key] = time.monotonic()
         self.tell("cell_started", work)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """An epoch has been reported."""
         if REPORT in result:
             self.tell("cell_epoch", self._by_key[trial.config["cell"]["key"]], result[REPORT])
@@ -230,14 +229,13 @@ class _Watch(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A train function has raised, or the trial's process has died."""
-        error = trial.get_pickled_error()
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, TrainFunctionError):
-            self._end(trial, "failed", None, str(cause))
+        error = _error_of(trial)
+        if isinstance(error, TrainFunctionError):
+            self._end(trial, "failed", None, str(error))
         elif self.interruption.event.is_set():
             self._end(trial, "interrupted", None, None)
         else:
-            self._end(trial, "failed", None, str(error if error is not None else trial.get_error()))
+            self._end(trial, "failed", None, str(error))
 
     def _end(self, trial: Any, status: str, result: dict[str, Any] | None, error: str | None) -> None:
         work = self._by_key[trial.config["cell"]["key"]]
@@ -250,51 +248,14 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         return tune.Callback, ()
 
 
-class _Interruption:
-    """The first SIGINT or SIGTERM asks, the second ends."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.signal_name: str | None = None
-        self.grace_seconds = 0.0
-        self._over = threading.Event()
-
-    @contextlib.contextmanager
-    def handled(self, mailbox: Any, grace_seconds: float) -> Iterator[None]:
-        """Handle both signals meanwhile; outside the main thread Python allows no handlers, and there are none."""
-        self.grace_seconds = grace_seconds
-        asker = threading.Thread(target=self._ask, args=(mailbox,), daemon=True, name="interruption")
-        asker.start()
-        before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            # Tune handles SIGUSR1 and leaves its handler behind.
-            before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._handle)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._over.set()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.event.is_set():
-            # Not sys.exit: no clean-up may hold this up. Ray's processes end with this one.
-            if sys.stdout.isatty():
-                os.write(sys.stdout.fileno(), b"\x1b[?25h\n")
-            os._exit(128 + number)
-        self.signal_name = signal.Signals(number).name
-        self.event.set()
-
-    def _ask(self, mailbox: Any) -> None:
-        # Polled: a signal handler must not wake a thread that waits for both events, and half a second is soon enough.
-        while not self.event.wait(0.5):
-            if self._over.is_set():
-                return
-        mailbox.interrupt.remote("interrupted")
-        if not self._over.wait(self.grace_seconds):
-            mailbox.abandon.remote()
+def _error_of(trial: Any) -> BaseException | str:
+    """What ended a trial: the train function's error itself, or what Ray says about its process."""
+    file = trial.pickled_error_file
+    if file is None or not Path(file).is_file():
+        return "the trial ended with an error that Ray Tune has not kept"
+    error = ray.cloudpickle.loads(Path(file).read_bytes())
+    cause: BaseException | None = getattr(error, "cause", None)
+    return cause if cause is not None else error
 
 
 @contextlib.contextmanager

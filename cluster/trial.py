@@ -38,8 +38,13 @@ class TrainFunctionError(Exception):
 class Trial(tune.Trainable):  # type: ignore[misc]
     """Tune's view of one cell after another in one slot."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What the trial's own process holds."""
+        return tune.PlacementGroupFactory([config["bundle"]])
+
     def setup(self, config: dict[str, Any]) -> None:
-        """Start on the first cell; `config` carries the mailbox's name and the cell."""
+        """Start on the first cell; `config` carries the mailbox's name, the bundle and the cell."""
         self._mailbox_name: str = config["mailbox"]
         self._mailbox = ray.get_actor(self._mailbox_name)
         self._slot = uuid.uuid4().hex[:12]
@@ -155,7 +160,12 @@ def _ranks_loop(config: dict[str, Any]) -> None:
     number = 0
     while (payload := ray.get(mailbox.next.remote(slot, number))) is not None:
         context = Context(mailbox, slot, number, rank, world_size, job.gpus_per_worker)
-        result = function(payload, shared, context)
+        try:
+            result = function(payload, shared, context)
+        except BaseException as error:
+            # Said here, where the traceback is the train function's own; raised, so that Train ends the other ranks.
+            ray.get(mailbox.fail.remote(slot, _text(error, skip=1)))
+            raise
         del payload, context
         release_memory(job)
         ray.get(mailbox.finish.remote(slot, number, rank, result if rank == 0 else None))
@@ -169,9 +179,9 @@ def _ended(reason: str | None, result: dict[str, Any] | None) -> dict[str, Any]:
     return {tune.result.DONE: True, FINAL: {"status": status, "result": result}}
 
 
-def _text(caught: BaseException) -> str:
-    from ray.train import TrainingFailedError
-
-    if isinstance(caught, TrainingFailedError):
-        return str(caught)  # carries the workers' tracebacks; our own frames say nothing
-    return "".join(traceback.format_exception(caught)).rstrip()
+def _text(error: BaseException, skip: int = 0) -> str:
+    """The traceback, without its outermost `skip` frames."""
+    trace = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
