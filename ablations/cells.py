@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,13 +88,8 @@ def write_cells(path: Path, results: Iterable[CellResult]) -> None:
 
     Texts that a spreadsheet would run as a formula get a leading apostrophe, which ``read_cells`` takes away again.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for result in results:
-        if result.record is not None:
-            writer.writerow([_cell_text(result, column) for column in COLUMNS])
-    write_text(path, buffer.getvalue())
+    rows = [[_cell_text(result, column) for column in COLUMNS] for result in results if result.record is not None]
+    write_text(path, "".join(",".join(map(_quoted, row)) + "\n" for row in (COLUMNS, *rows)))
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -132,6 +126,11 @@ def _parse(column: str, text: str) -> Any:
 
 def _defused(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _quoted(text: str) -> str:
+    """As RFC 4180 quotes; the csv module leaves a lone carriage return bare, which ends the row for its own reader."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _finite(value: Any) -> float | None:

@@ -167,7 +167,8 @@ def _place(path: Path | None, lines: dict[str, int], keys: tuple[str, ...]) -> s
 
 def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]) -> UserError:
     """The first error of a validation, with its place in the file; an unknown key with the nearest known one."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a typo is why one is missing
     keys = tuple(str(key) for key in first["loc"])
     if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha"):
         keys = (keys[0], *keys[2:])  # pydantic names the member of the union too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ablations.report_data import ArmResult, ReportData, column_of, metric_name
 from experiments.figure import COLOURS, LINES, MARKERS, QUIET, REFERENCE, drawing, short
 
 WIDTH = 7.0  # inches, a text width
+LEGEND = 22  # letters of a name in a legend
 
 
 @dataclass(frozen=True)
@@ -62,65 +63,62 @@ def draw_differences(data: ReportData, path: Path) -> None:
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(
-            f"difference in {metric_name(data.reported)}{_in_unit(data)}, arm minus baseline (below 0: better)"
-        )
-        axes.set_title(f"Against the baseline {short(data.baseline or '')}: mean and paired 95 % interval over seeds")
+        axes.set_xlabel(f"difference in {metric_name(data.reported)}{_in_unit(data)}; below 0: better")
+        title = f"Against the baseline {short(data.baseline or '')}: mean and paired 95 % interval over seeds"
+        axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9)
 
 
 def draw_validation(data: ReportData, path: Path) -> None:
-    """Validation MAE by epoch: mean over the seeds with the band of their range; cells that ended early one by one."""
-    with drawing(path, (WIDTH, 3.6), note=data.marker) as (axes,):
-        handles, names = [], []
+    """Validation MAE by epoch: mean over the seeds with the band of their range; cells that ended early one by one.
+
+    The second panel shows the second half of the epochs, where arms differ.
+    """
+    with drawing(path, (WIDTH, 3.2), panels=2, note=data.marker) as (whole, late):
+        handles: dict[str, Any] = {}
         for arm, look in _looks(data.arms):
-            whole = [curve.val_mae for curve in arm.curves if curve.status == "done" and curve.val_mae]
-            if whole:
-                length = min(map(len, whole))  # beyond it the mean would be over other seeds
-                values = np.array([curve[:length] for curve in whole])
-                epochs = np.arange(1, length + 1)
-                axes.fill_between(epochs, values.min(0), values.max(0), color=look.colour, alpha=0.15, linewidth=0)
-                handles += axes.plot(epochs, values.mean(0), color=look.colour, linestyle=look.line)
-                names.append(short(arm.name))
-            for curve in arm.curves:
-                if curve.status != "done" and curve.val_mae:
-                    epochs = np.arange(1, len(curve.val_mae) + 1)
-                    line = axes.plot(epochs, curve.val_mae, color=look.colour, linestyle=look.line, linewidth=0.7)
-                    axes.plot(epochs[-1:], curve.val_mae[-1:], "x", color=look.colour)
-                    if short(arm.name) not in names:
-                        handles += line
-                        names.append(short(arm.name))
-        axes.set_ylim(*_settled_range(data.arms))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="epoch", ylabel=f"validation MAE{_in_unit(data)}")
-        axes.set_title("Validation by epoch: mean and range over seeds; × ended early")
-        axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            for line in (_draw_mean_curve(whole, arm, look), *_draw_ended_early(whole, arm, look)):
+                if line is not None:
+                    handles.setdefault(short(arm.name, LEGEND), line)
+            _draw_mean_curve(late, arm, look)
+        whole.set_ylim(*_range_from(data.arms, 0.0))
+        late.set_ylim(*_range_from(data.arms, 0.5))
+        last = max((len(curve) for arm in data.arms for curve in _done_curves(arm)), default=1)
+        late.set_xlim(left=1 + last // 2)
+        for axes in (whole, late):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set(xlabel="epoch")
+        whole.set(ylabel=f"validation MAE{_in_unit(data)}", title="all epochs")
+        late.set_title("second half")
+        title = "Validation by epoch: mean and range over seeds; × ended early"
+        whole.figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        late.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def draw_horizons(data: ReportData, path: Path) -> None:
-    """Test MAE by step ahead, and each arm's difference to the baseline there, with 95 % intervals."""
+    """Test MAE by step ahead, and each arm's difference to the baseline there with its 95 % interval."""
     steps = [(step, label) for step, label in data.horizons if step != "all"]
     arms = [(arm, look) for arm, look in _looks(data.arms) if arm.metrics["test_mae"].n]
-    panels = 2 if any(arm.by_step for arm, _ in arms) else 1
-    with drawing(path, (WIDTH, 3.2), panels=panels, note=data.marker) as axes:
+    compared = [(arm, look) for arm, look in arms if arm.by_step]
+    with drawing(path, (WIDTH, 3.2), panels=2 if compared else 1, note=data.marker) as axes:
+        places = np.arange(len(steps), dtype=float)
         handles = []
-        for index, (arm, look) in enumerate(arms):
-            shift = 0.1 * (index - (len(arms) - 1) / 2) * min(1.0, 6 / len(arms))
-            places = np.arange(len(steps)) + shift
-            summaries = [arm.metrics[column_of("mae", step)] for step, _ in steps]
-            points = [(summary.mean, summary.low, summary.high) for summary in summaries]
-            handles.append(_with_intervals(axes[0], places, points, look))
-            if panels == 2 and arm.by_step:
-                found = [arm.by_step.get(step) for step, _ in steps]
-                differences = [(one.difference, one.low, one.high) if one else (None, None, None) for one in found]
-                _with_intervals(axes[1], places, differences, look)
-        axes[0].set(ylabel=f"test MAE{_in_unit(data)}", title="Error by step ahead")
-        if panels == 2:
+        for arm, look in arms:
+            means = [arm.metrics[column_of("mae", step)].mean for step, _ in steps]
+            handles.append(_with_intervals(axes[0], places, [(mean, None, None) for mean in means], look))
+        axes[0].set(ylabel=f"test MAE{_in_unit(data)}", title="Error by time ahead: mean over seeds")
+        for index, (arm, look) in enumerate(compared):
+            shift = min(0.12, 0.6 / len(compared)) * (index - (len(compared) - 1) / 2)  # side by side, to be seen
+            found = [arm.by_step.get(step) for step, _ in steps]
+            points = [(one.difference, one.low, one.high) if one else (None, None, None) for one in found]
+            _with_intervals(axes[1], places + shift, points, replace(look, line="none"))
+        if compared:
             axes[1].axhline(0.0, color=REFERENCE, linewidth=1.0)
-            axes[1].set(ylabel=f"difference{_in_unit(data)}", title="Difference to the baseline (below 0: better)")
+            axes[1].set(ylabel=f"difference{_in_unit(data)}", title="Against the baseline (95 %)")
         for panel in axes:
-            panel.set_xticks(range(len(steps)), [label for _, label in steps])
+            panel.set_xticks(places, [label for _, label in steps])
+            panel.set_xlim(-0.4, len(steps) - 0.6)
             panel.grid(visible=False, axis="x")
-        names = [short(arm.name) for arm, _ in arms]
+        names = [short(arm.name, LEGEND) for arm, _ in arms]
         axes[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -132,11 +130,13 @@ def draw_parameters(data: ReportData, path: Path) -> None:
         for arm, look in arms:
             summary = arm.metrics[data.reported]
             points = [(summary.mean, summary.low, summary.high)]
-            handles.append(_with_intervals(axes, np.array([(arm.params or 0) / 1000]), points, look))
+            places = np.array([(arm.params or 0) / 1000])
+            handles.append(_with_intervals(axes, places, points, replace(look, line="none")))
         axes.margins(x=0.08)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel="parameters in thousands", ylabel=f"{metric_name(data.reported)}{_in_unit(data)}")
         axes.set_title("Error against size: mean and 95 % interval over seeds")
-        names = [short(arm.name) for arm, _ in arms]
+        names = [short(arm.name, LEGEND) for arm, _ in arms]
         axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -166,15 +166,41 @@ def _with_intervals(axes: Any, places: Any, points: Sequence[Point], look: Look)
     return line
 
 
-def _settled_range(arms: Sequence[ArmResult]) -> tuple[float | None, float | None]:
-    """Limits that show the later epochs, where arms differ, rather than the steep fall of the first ones."""
-    curves = [np.array(curve.val_mae) for arm in arms for curve in arm.curves if len(curve.val_mae) > 4]
+def _done_curves(arm: ArmResult) -> list[tuple[float, ...]]:
+    return [curve.val_mae for curve in arm.curves if curve.status == "done" and curve.val_mae]
+
+
+def _draw_mean_curve(axes: Any, arm: ArmResult, look: Look) -> Any:
+    """Mean and range of the cells that are done, as far as all of them go; beyond, the mean would be of other seeds."""
+    curves = _done_curves(arm)
     if not curves:
+        return None
+    length = min(map(len, curves))
+    values = np.array([curve[:length] for curve in curves])
+    epochs = np.arange(1, length + 1)
+    axes.fill_between(epochs, values.min(0), values.max(0), color=look.colour, alpha=0.15, linewidth=0)
+    dot = look.marker if length == 1 else ""
+    (line,) = axes.plot(epochs, values.mean(0), color=look.colour, linestyle=look.line, marker=dot)
+    return line
+
+
+def _draw_ended_early(axes: Any, arm: ArmResult, look: Look) -> Iterator[Any]:
+    """Each cell that was stopped or diverged, thin, with a cross at its end."""
+    for curve in arm.curves:
+        if curve.status != "done" and curve.val_mae:
+            epochs = np.arange(1, len(curve.val_mae) + 1)
+            (line,) = axes.plot(epochs, curve.val_mae, color=look.colour, linestyle=look.line, linewidth=0.7)
+            axes.plot(epochs[-1:], curve.val_mae[-1:], "x", color=look.colour)
+            yield line
+
+
+def _range_from(arms: Sequence[ArmResult], share: float) -> tuple[float | None, float | None]:
+    """Limits that show the finished curves from that share of their epochs on; a diverging cell does not widen them."""
+    late = [value for arm in arms for curve in _done_curves(arm) for value in curve[int(len(curve) * share) :]]
+    if not late:
         return None, None
-    low = min(float(curve.min()) for curve in curves)
-    high = max(float(curve[len(curve) // 5 :].max()) for curve in curves)
-    margin = 0.05 * (high - low)
-    return low - margin, high + margin
+    margin = 0.08 * (max(late) - min(late)) or 0.1
+    return min(late) - margin, max(late) + margin
 
 
 def _p_text(p: float | None) -> str:
@@ -184,7 +210,7 @@ def _p_text(p: float | None) -> str:
 
 
 def _in_unit(data: ReportData) -> str:
-    return f" in {data.unit}" if data.unit else ""
+    return f" ({data.unit})" if data.unit else ""
 
 
 def _has_differences(data: ReportData) -> bool:

@@ -63,7 +63,9 @@ def scheduler_text(matrix: Matrix, profile: str) -> str:
 
 
 def warnings(results: Iterable[CellResult]) -> tuple[str, ...]:
-    """What makes the cells of one table unequal beyond their arm and seed."""
+    """What a reader of the table must know: a selection by early stopping, cells unequal beyond their arm and seed."""
+    results = list(results)
+    stopped = [cell for cell in results if cell.status == "stopped"]
     records = [result.record for result in results if result.record]
     named = {
         "data sets": [record.get("data_hash") for record in records],
@@ -71,11 +73,16 @@ def warnings(results: Iterable[CellResult]) -> tuple[str, ...]:
         "commits": [_of(record, "git_commit") for record in records],
         "torch versions": [(_of(record, "versions") or {}).get("torch") for record in records],
     }
-    return tuple(
+    selection = (
+        f"A search stopped {len(stopped)} of {len(results)} cells early: differences among the arms that finished are "
+        "those of a selection."
+    )
+    unequal = tuple(
         f"The cells come from {len(different)} {what}: {', '.join(different)}."
         for what, values in named.items()
         if len(different := sorted({str(value) for value in values if value is not None})) > 1
     )
+    return (selection, *unequal) if stopped else unequal
 
 
 def timing(results: Sequence[CellResult], info: RunInfo) -> Facts:

@@ -13,8 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+from scipy import special
 
 LEVEL = 0.95
 MIN_SEEDS = 3  # the protocol's minimum for a mean and std that are reported
@@ -56,7 +55,7 @@ class Comparison:
 def t_interval(values: Floats) -> tuple[Floats, Floats]:
     """Bounds of the 95 % t interval of the mean over the last axis (Student 1908); that axis needs two values."""
     n = values.shape[-1]
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(axis=-1, ddof=1) / math.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * values.std(axis=-1, ddof=1) / math.sqrt(n)
     mean = values.mean(axis=-1)
     return mean - half, mean + half
 
@@ -78,7 +77,7 @@ def compare_all(
     """Each arm's values by seed against the baseline's, with Holm's correction over all arms that could be tested."""
     comparisons = {name: compare(baseline, values) for name, values in arms.items()}
     tested = {name: found.p for name, found in comparisons.items() if found.p is not None}
-    for name, p_holm in zip(tested, holm(list(tested.values())), strict=True):
+    for name, p_holm in zip(tested, holm(np.array(list(tested.values()))).tolist(), strict=True):
         found = comparisons[name]
         verdict: Verdict = found.verdict
         if verdict != "not enough seeds" and found.difference and p_holm < alpha:
@@ -100,19 +99,29 @@ def compare(baseline: Mapping[int, float], arm: Mapping[int, float]) -> Comparis
     if _no_spread(differences, baseline, arm):
         return _without_spread(seeds, mean)
     low, high = t_interval(differences)
-    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
     d_z = mean / float(differences.std(ddof=1))
     enough = n >= MIN_SEEDS
+    p = float(t_test(differences)) if enough else None
     verdict: Verdict = "no difference shown" if enough else "not enough seeds"
     note = "" if enough else f"{n} seeds in common, {MIN_SEEDS} needed"
-    return Comparison(seeds, mean, float(low), float(high), p if enough else None, None, d_z, verdict, note)
+    return Comparison(seeds, mean, float(low), float(high), p, None, d_z, verdict, note)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values after Holm's step-down correction (1979), in the order given."""
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+def t_test(differences: Floats) -> Floats:
+    """Two-sided p value of the paired t test that the mean difference is zero, over the last axis."""
+    n = differences.shape[-1]
+    t = differences.mean(axis=-1) / (differences.std(axis=-1, ddof=1) / math.sqrt(n))
+    p: Floats = 2 * special.stdtr(n - 1, -np.abs(t))
+    return p
+
+
+def holm(p_values: Floats) -> Floats:
+    """P values after Holm's step-down correction (1979) over the last axis, in the order given."""
+    count = p_values.shape[-1]
+    order = np.argsort(p_values, axis=-1)
+    scaled = np.take_along_axis(p_values, order, axis=-1) * (count - np.arange(count))
+    corrected = np.minimum(np.maximum.accumulate(scaled, axis=-1), 1.0)
+    return np.take_along_axis(corrected, np.argsort(order, axis=-1), axis=-1)
 
 
 def _no_spread(differences: Floats, baseline: Mapping[int, float], arm: Mapping[int, float]) -> bool:

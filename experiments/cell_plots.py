@@ -72,9 +72,7 @@ def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | Non
     return path
 
 
-def draw_forecast(
-    sample: Path, path: Path, step_minutes: int | None = None, unit: str = "", note: str = ""
-) -> Path:
+def draw_forecast(sample: Path, path: Path, step_minutes: int | None = None, unit: str = "", note: str = "") -> Path:
     """Forecasts of the farthest step beside what happened, for each sensor of the sample, by the time forecast."""
     with np.load(sample, allow_pickle=False) as arrays:
         times, steps, sensors = arrays["time"], arrays["steps"], arrays["sensor_ids"]

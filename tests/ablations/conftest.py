@@ -1,0 +1,104 @@
+"""Records as training writes them, with known numbers, and matrices of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ablations.arms import expand
+from ablations.cells import CellResult
+from ablations.matrix import Matrix
+from ablations.report_data import ReportData, build_report
+from ablations.report_facts import RunInfo
+
+STEPS = {"3": 0.88, "6": 1.0, "12": 1.17, "all": 1.0}
+
+MakeRecord = Callable[..., dict[str, Any]]
+MakeReport = Callable[..., tuple[ReportData, list[CellResult]]]
+
+
+def scores(mae: float, windows: int) -> dict[str, Any]:
+    by_step = {step: {"mae": mae * by, "rmse": mae * by * 2, "mape": mae * by * 2.7} for step, by in STEPS.items()}
+    return {**by_step, "mae_unmasked": mae + 6.9, "windows": windows}
+
+
+def _record(
+    mae: float = 3.1, seed: int = 0, status: str = "done", epochs: int = 30, params: int = 1_300_000, **changes: Any
+) -> dict[str, Any]:
+    noise = np.random.default_rng(int(mae * 1e6) + seed).normal(0, 0.01, epochs)
+    val = mae - 0.25 + 2.5 * np.exp(-np.arange(epochs) / 3) + noise
+    curve = [
+        {
+            "epoch": epoch + 1,
+            "train_loss": float(value + 0.1 - 0.005 * epoch),
+            "val_mae": float(value),
+            "val_mae_unmasked": float(value + 6.9),
+            "lr": 1e-3 * (1 - epoch / epochs),
+            "epoch_seconds": 5.0,
+            "samples_per_second": 800.0,
+        }
+        for epoch, value in enumerate(val)
+    ]
+    record = {
+        "schema": 1,
+        "cell_hash": f"{abs(hash((mae, seed))):016x}"[:16],
+        "status": status,
+        "stopped_by": {"type": "asha", "grace_period": 2} if status == "stopped" else None,
+        "epochs": epochs,
+        "best_epoch": int(np.argmin(val)) + 1 if epochs else None,
+        "val": scores(mae - 0.25, 143) if status != "failed" else None,
+        "test": scores(mae, 286) if status == "done" else None,
+        "curve": curve if status != "failed" else [],
+        "params": params if status != "failed" else None,
+        "train_seconds": 5.0 * epochs,
+        "seed": seed,
+        "dataset": "METR-LA",
+        "data_hash": "d" * 64,
+        "profile": "full",
+        "machine": {"device": "cpu", "threads": 1, "workers": 1},
+        "config": {},
+        "provenance": {
+            "git_commit": "c" * 40,
+            "git_dirty": False,
+            "command": "altformer ablate depth",
+            "repeat": f"altformer train --cfg cells/{seed}/config.yaml --out repeat",
+            "versions": {"python": "3.12.1", "torch": "2.13.0"},
+            "hardware": {"cpu": "a processor", "cores": 2},
+            "started": f"2026-01-0{seed + 1}T00:00:00+00:00",
+            "ended": f"2026-01-0{seed + 1}T01:00:00+00:00",
+        },
+        "error": "Traceback (most recent call last):\n  ...\nRuntimeError: no memory" if status == "failed" else None,
+    }
+    return {**record, **changes}
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """A record with a test MAE over all steps; the other errors follow from it by ``STEPS``."""
+    return _record
+
+
+@pytest.fixture
+def make_report(make_record: MakeRecord) -> MakeReport:
+    """A report on arms: name -> by seed a test MAE, a record, or None for a cell not run; the first is the baseline."""
+
+    def make(
+        arms: Mapping[str, Sequence[float | Mapping[str, Any] | None]],
+        matrix: Mapping[str, Any] | None = None,
+        **info: Any,
+    ) -> tuple[ReportData, list[CellResult]]:
+        named = {name: {"dropout": 0.01 * place} for place, name in enumerate(arms)}
+        values = {"name": "depth", "base": "METR-LA_alternating", "arms": named, "baseline": next(iter(arms))}
+        read = Matrix.model_validate({**values, **(matrix or {})})
+        results = []
+        for place, (name, own) in enumerate(arms.items()):
+            for seed, one in enumerate(own):
+                record = make_record(one, seed, params=1_000_000 + 100_000 * place) if isinstance(one, float) else one
+                results.append(CellResult(name, seed, f"{place:08x}{seed:08x}", record, f"run-{place}-{seed}"))
+        given = {"dataset": "METR-LA", "profile": "full", "command": "altformer ablate depth", "step_minutes": 5}
+        return build_report(read, expand(read), results, RunInfo(**{**given, **info})), results
+
+    return make
