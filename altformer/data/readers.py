@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +35,14 @@ def read_table(path: Path) -> Table:
         raise unknown_name("file extension", suffix, READERS, where=str(path))
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return READERS[suffix](path)
+    try:
+        return READERS[suffix](path)
+    except UserError:
+        raise
+    except Exception as error:  # a broken file can raise nearly anything in the libraries that read it
+        raise UserError(
+            f"{path}: not a readable {suffix} file (truncated, or of another format): {str(error).strip()}"
+        ) from error
 
 
 def read_h5(path: Path) -> Table:
@@ -44,12 +50,11 @@ def read_h5(path: Path) -> Table:
 
     Read through h5py alone, since PyTables is not needed for this block layout: axis0 column names, axis1 row times,
     block<i>_items the columns of block<i>_values (T, columns of the block).
+
+    A truncated file is refused; flipped bits in its structure can crash the HDF5 library, which we cannot prevent.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            return _read_frame(path, _only_frame(path, file))
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a readable HDF5 file (truncated or another format): {error}") from None
+    with h5py.File(path, "r") as file:
+        return _read_frame(path, _only_frame(path, file))
 
 
 def _only_frame(path: Path, file: Any) -> Any:
@@ -106,17 +111,14 @@ def read_npz(path: Path) -> Table:
 
     The usual files have no times either; an array `times` (T,) of datetime64 is read where there is one.
     """
-    try:
-        with zipfile.ZipFile(path):  # np.load would take other formats too
-            archive = np.load(path, allow_pickle=False)
-        keys = [name for name in archive.files if name != "times"]
-        key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
-        if key is None:
-            raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
-        values = np.asarray(archive[key])
-        times = archive["times"] if "times" in archive.files else None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a readable .npz file (truncated or another format): {error}") from None
+    with zipfile.ZipFile(path):  # np.load would take other formats too
+        archive = np.load(path, allow_pickle=False)
+    keys = [name for name in archive.files if name != "times"]
+    key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
+    if key is None:
+        raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
+    values = np.asarray(archive[key])
+    times = archive["times"] if "times" in archive.files else None
     if values.dtype.kind not in "fiu":
         raise UserError(f"{path}: array '{key}' is of type {values.dtype}, readings must be numbers")
     if values.ndim == 3 and values.shape[2] > 0:
@@ -132,11 +134,8 @@ def read_npz(path: Path) -> Table:
 
 def read_csv(path: Path) -> Table:
     """A wide CSV: a column of times (named time, date, timestamp..., or the first one) and one column per sensor."""
-    try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-        frame = pd.read_csv(path, low_memory=False)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{path}: not a readable CSV: {str(error).strip()}") from None
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    frame = pd.read_csv(path, low_memory=False)
     if header.shape[1] != frame.shape[1] or not isinstance(frame.index, pd.RangeIndex):
         raise UserError(f"{path}: rows have more fields than the {header.shape[1]} of the header")
     frame.columns = header.iloc[0].str.strip()  # as written, since pandas renames columns that occur twice
@@ -145,10 +144,7 @@ def read_csv(path: Path) -> Table:
 
 def read_parquet(path: Path) -> Table:
     """A wide table: times as its index or as a column, and one column per sensor."""
-    try:
-        frame = pd.read_parquet(path, engine="pyarrow")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable parquet file (truncated or another format): {error}") from None
+    frame = pd.read_parquet(path, engine="pyarrow")
     if isinstance(frame.index, pd.DatetimeIndex):
         return Table(_numbers(path, frame), _wall_times(frame.index), tuple(map(str, frame.columns)))
     return _wide_table(path, frame)

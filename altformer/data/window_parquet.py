@@ -37,7 +37,7 @@ def join_windows(parts: list[Path], graph: Path | None, target: Path) -> None:
         before.index = pd.DatetimeIndex([wide.index[0] - step * k for k in range(11, 0, -1)])
         after.index = pd.DatetimeIndex([wide.index[-1] + step * k for k in range(1, 13)])
         whole = pd.concat([before, wide, after])
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # a broken file can raise nearly anything
         raise UserError(f"not a table of windows: {error}") from None
     whole.columns = pd.Index([str(name) for name in whole.columns])
     ids = graph_sensor_ids(graph) if graph is not None else ()
