@@ -1,0 +1,65 @@
+"""Commands in the documents parse, their links resolve."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import COMMANDS
+from experiments.fields import locate
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if path.is_file()]
+BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)\)")
+
+
+def commands():
+    for path in DOCUMENTS:
+        for block in BLOCK.findall(path.read_text()):
+            for line in block.splitlines():
+                if line.strip() and not line.startswith("#"):
+                    yield pytest.param(shlex.split(line, comments=True), id=f"{path.name}: {line.partition('#')[0].strip()}")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_exist_and_parse(command):
+    name, *rest = command
+    if name == "make":
+        done = subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return
+    assert name == "altformer", f"a document runs {name}"
+    module = importlib.import_module(COMMANDS[rest[0]][0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    module.add_arguments(parser)
+    _, fields = parser.parse_known_args(rest[1:])
+    assert not fields or module.ACCEPTS_FIELDS
+    for field in fields[::2]:
+        locate(field.removeprefix("--"))
+
+
+def links():
+    for path in DOCUMENTS:
+        for target in LINK.findall(path.read_text()):
+            if not target.startswith(("http://", "https://")):
+                yield pytest.param(path.parent / target, id=f"{path.name}: {target}")
+
+
+@pytest.mark.parametrize("target", links())
+def test_links_resolve(target):
+    assert target.exists()
+
+
+def test_make_without_a_target_lists_them():
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    listed = set(re.findall(r"make ([a-z-]+)", done.stdout))
+    assert {"ablation-depth", "test", "bench", "mlflow-ui", "dashboard"} <= listed
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets == listed, "every target has its line"
