@@ -111,14 +111,13 @@ def read_npz(path: Path) -> Table:
 
     The usual files have no times either; an array `times` (T,) of datetime64 is read where there is one.
     """
-    with zipfile.ZipFile(path):  # np.load would take other formats too
-        archive = np.load(path, allow_pickle=False)
-    keys = [name for name in archive.files if name != "times"]
-    key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
-    if key is None:
-        raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
-    values = np.asarray(archive[key])
-    times = archive["times"] if "times" in archive.files else None
+    with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load alone takes other formats too
+        keys = [name for name in archive.files if name != "times"]
+        key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
+        if key is None:
+            raise UserError(f"{path}: expected an array named 'data', found {', '.join(keys) or 'none'}")
+        values = np.asarray(archive[key])
+        times = archive["times"] if "times" in archive.files else None
     if values.dtype.kind not in "fiu":
         raise UserError(f"{path}: array '{key}' is of type {values.dtype}, readings must be numbers")
     if values.ndim == 3 and values.shape[2] > 0:
