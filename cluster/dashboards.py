@@ -1,0 +1,65 @@
+"""Which Ray clusters run, and where their dashboards are; connects to none of them as a driver."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import threading
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+from cluster.connection import _authenticate
+
+ANSWER_SECONDS = 5
+
+
+def running_dashboards(address: str | None = None) -> dict[str, str]:
+    """Dashboard addresses by cluster address: of `address`, else of $RAY_ADDRESS, else of all clusters on this machine.
+
+    Left out are clusters that run without a dashboard, that do not answer, or whose token is not known here.
+    """
+    _authenticate(create_token=False)
+    from ray._private.services import find_gcs_addresses
+
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    clusters = sorted(find_gcs_addresses()) if address in ("auto", "local") else [address]
+    found = {cluster: _dashboard(cluster) for cluster in clusters}
+    return {cluster: url for cluster, url in found.items() if url is not None}
+
+
+def _dashboard(cluster: str) -> str | None:
+    """The cluster's dashboard, if the cluster answers in time and something listens at the address it gives."""
+    if not _listens(cluster):
+        return None
+    answer: SimpleQueue[str | None] = SimpleQueue()
+    # Ray tries for 40 seconds where something else listens.
+    threading.Thread(target=lambda: answer.put(_told_by(cluster)), daemon=True).start()
+    try:
+        address = answer.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        return None
+    return f"http://{address}" if address and _listens(address) else None
+
+
+def _told_by(cluster: str) -> str | None:
+    """What the cluster's own store says of its dashboard."""
+    raylet: Any = importlib.import_module("ray._raylet")  # compiled: its types are not to be seen
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+
+    try:
+        store = raylet.GcsClient(address=cluster)
+        found = store.internal_kv_get(DASHBOARD_ADDRESS.encode(), KV_NAMESPACE_DASHBOARD, timeout=ANSWER_SECONDS)
+    except Exception:  # Ray has no one error for a cluster that does not answer or does not know us
+        return None
+    return str(found.decode()) if found else None
+
+
+def _listens(address: str) -> bool:
+    try:
+        parts = urlsplit(f"//{address}")
+        with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=ANSWER_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,34 @@
+"""Finding the dashboards of running clusters."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster.connection import connect
+from cluster.dashboards import running_dashboards
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "nonsense", "127.0.0.1:x", "[::1"])
+def test_no_cluster_no_dashboard(address: str) -> None:
+    assert running_dashboards(address) == {}
+
+
+def test_something_else_at_the_address_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.dashboards.ANSWER_SECONDS", 1)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert running_dashboards(f"127.0.0.1:{other.getsockname()[1]}") == {}
+
+
+@pytest.mark.ray
+def test_the_dashboard_of_a_running_cluster_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with connect("local", num_cpus=1) as connection:
+        assert connection.dashboard_url is not None
+        assert running_dashboards(connection.address) == {connection.address: connection.dashboard_url}
+        assert running_dashboards()[connection.address] == connection.dashboard_url
+    assert running_dashboards(connection.address) == {}

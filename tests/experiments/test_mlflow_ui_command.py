@@ -1,0 +1,127 @@
+"""`altformer mlflow-ui`: what it refuses, which port it takes, and that the pages come."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from altformer.errors import UserError
+from cluster.tracking import Tracker, resolve
+from cluster.work import Ended, Work
+from experiments.cli import main
+from experiments.mlflow_ui_command import FIRST_PORT, free_port, loopback, server_command
+
+
+@pytest.fixture(autouse=True)
+def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_without_a_database_it_says_how_one_comes_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mlflow-ui", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "mlflow.db") in said
+    assert "altformer ablate" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_runs_already_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:s3cret@host:5000")
+    assert main(["mlflow-ui", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "http://***@host:5000" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_hosts_of_this_machine(host: str) -> None:
+    assert loopback(host) == host
+    assert loopback("localhost") == "127.0.0.1"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", "", "1"])
+def test_hosts_that_others_reach_are_refused(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mlflow.db").touch()
+    assert main(["mlflow-ui", "--out", str(tmp_path), "--host", host]) == 2
+    said = capsys.readouterr().err
+    assert "ssh -L" in said
+    assert "basic-auth" in said
+
+
+def test_ports() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} is in use"):
+            free_port("127.0.0.1", port)
+    assert free_port("127.0.0.1", port) == port
+    for wrong in (0, -1, 65536):
+        with pytest.raises(UserError, match="between 1 and 65535"):
+            free_port("127.0.0.1", wrong)
+
+
+def test_the_next_free_port_is_taken() -> None:
+    first = free_port("127.0.0.1", None)
+    assert first >= FIRST_PORT
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first))
+        taken.listen()
+        assert free_port("127.0.0.1", None) > first
+
+
+def test_a_password_is_not_on_the_command_line(tmp_path: Path) -> None:
+    location = resolve(tmp_path, "postgresql://user:s3cret@host/db")
+    command, environment = server_command(location, "127.0.0.1", 5000)
+    assert "s3cret" not in " ".join(command)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == location.uri
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.slow
+def test_the_pages_come_and_end_with_ctrl_c(tmp_path: Path) -> None:
+    out = tmp_path / "my runs"
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    work = Work("k", "alone", {}, {"lr": 1}, {})
+    with Tracker(resolve(out), None, cell_artifacts=lambda *args: [(tmp_path / "config.yaml", "")]) as tracker:
+        tracker.cell_started(work)
+        tracker.cell_ended(work, Ended("done"))
+        assert tracker.close(120)
+    command = [sys.executable, "-m", "experiments.cli", "mlflow-ui", "--out", str(out)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    try:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert address, said
+        page = _when_there(address[0] + "/").decode()
+        assert "<title>MLflow</title>" in page
+        artifact = f"{address[0]}/get-artifact?path=config.yaml&run_uuid={tracker.run_id('k')}"
+        assert _when_there(artifact) == b"seed: 0"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address[0], timeout=2)
+
+
+def _when_there(url: str) -> bytes:
+    until = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return bytes(answer.read())
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.3)
