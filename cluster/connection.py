@@ -89,7 +89,7 @@ def connect(
         raise ClusterError(f"CPUs, GPUs and directory of the running cluster at {address} cannot be set from here")
     for name, value in _DRIVER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _authenticate(create_token=local)
+    authenticate(create_token=local)
     import ray
 
     own: dict[str, Any] = {}
@@ -186,7 +186,7 @@ def _worker_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
 
 
-def _authenticate(create_token: bool) -> None:
+def authenticate(create_token: bool) -> None:
     """Settle RAY_AUTH_MODE explicitly: `token` unless the user says otherwise; a new token is readable by us only."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / _TOKEN_FILE)
     there = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()

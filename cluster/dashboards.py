@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.connection import _authenticate
+from cluster.connection import authenticate
 
 ANSWER_SECONDS = 5
 
@@ -20,7 +20,7 @@ def running_dashboards(address: str | None = None) -> dict[str, str]:
 
     Left out are clusters that run without a dashboard, that do not answer, or whose token is not known here.
     """
-    _authenticate(create_token=False)
+    authenticate(create_token=False)
     from ray._private.services import find_gcs_addresses
 
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
