@@ -53,7 +53,7 @@ def scheduler_text(matrix: Matrix, profile: str) -> str:
     """Which rule stopped cells, and what that means for the comparison."""
     scheduler = matrix.scheduler
     if not isinstance(scheduler, Asha):
-        return "none: every cell ran to its own end, so that no arm and no seed was selected while training."
+        return "none: every cell runs to its own end, so that no arm and no seed is selected while training."
     return (
         f"asha on {matrix.objective} by epoch (grace period {scheduler.grace_period.of(profile)}, reduction factor "
         f"{scheduler.reduction_factor}): a search. Cells that fell behind were stopped, which also depends on the "

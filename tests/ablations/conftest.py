@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,7 @@ def make_report(make_record: MakeRecord) -> MakeReport:
     def make(
         arms: Mapping[str, Sequence[float | Mapping[str, Any] | None]],
         matrix: Mapping[str, Any] | None = None,
+        reused: Collection[int] = (),
         **info: Any,
     ) -> tuple[ReportData, list[CellResult]]:
         named = {name: {"dropout": 0.01 * place} for place, name in enumerate(arms)}
@@ -97,7 +98,9 @@ def make_report(make_record: MakeRecord) -> MakeReport:
         for place, (name, own) in enumerate(arms.items()):
             for seed, one in enumerate(own):
                 record = make_record(one, seed, params=1_000_000 + 100_000 * place) if isinstance(one, float) else one
-                results.append(CellResult(name, seed, f"{place:08x}{seed:08x}", record, f"run-{place}-{seed}"))
+                results.append(
+                    CellResult(name, seed, f"{place:08x}{seed:08x}", record, f"run-{place}-{seed}", seed in reused)
+                )
         given = {"dataset": "METR-LA", "profile": "full", "command": "altformer ablate depth", "step_minutes": 5}
         return build_report(read, expand(read), results, RunInfo(**{**given, **info})), results
 

@@ -139,6 +139,7 @@ def test_a_cell_that_is_not_done_is_left_out_and_named(status: str, make_report:
     data, _ = make_report({"a": [*BASE, 3.0], "b": [*BETTER, other]})
     row = arms_table(data)["b"]
     assert (row["seeds"], row["test MAE"]) == ("3 of 4", spread(BETTER))
+    assert row["val MAE"] == spread([mae - 0.25 for mae in BETTER])
     assert row["verdict"] == f"better (1 of 4 seeds {status})"
     (unfinished,) = tables(markdown(data, {}))[2][1:]
     assert unfinished[:3] == ["b", "3", status]
@@ -164,7 +165,7 @@ def test_an_arm_with_a_stopped_cell_is_neither_averaged_nor_compared(make_report
 
 def test_without_early_stopping_the_report_says_so(make_report: Any) -> None:
     data, _ = make_report({"a": BASE})
-    assert "Scheduler: none: every cell ran to its own end" in markdown(data, {})
+    assert "Scheduler: none: every cell runs to its own end" in markdown(data, {})
 
 
 def test_one_seed_refuses_statistics(make_report: Any) -> None:
@@ -233,8 +234,10 @@ def test_provenance_time_and_repeats(make_report: Any, make_record: Any) -> None
 
 
 def test_reused_cells_are_counted_apart(make_report: Any) -> None:
-    data, _ = make_report({"a": [3.0, 3.1, None]})
-    assert dict(data.timing)["cells"] == "3: 2 trained in this run, 0 done before, 1 not run"
+    data, _ = make_report({"a": [3.0, 3.1, None]}, reused={0})
+    timing = dict(data.timing)
+    assert timing["cells"] == "3: 1 trained in this run, 1 done before, 1 not run"
+    assert (timing["training time of all cells"], timing["training time in this run"]) == ("5.0 min", "2.5 min")
 
 
 NAMES = [
