@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 130 / 143 interrupted."""
-    from ablations.run import exit_code, run_plan
+    from ablations.run import run_plan
     from ablations.summary import print_plan, print_result
 
     matrix = _with_options(load_matrix(matrix_file(args.file)), args)
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return 0
         mlflow_out = None if args.no_mlflow else args.out
-        report, outcome = run_plan(plan, partial(_connect, None), mlflow_out, connection)
-    print_result(plan, report, outcome)
-    return exit_code(plan, outcome)
+        finished = run_plan(plan, partial(_connect, None), mlflow_out, connection)
+    print_result(finished)
+    return finished.exit_code
 
 
 def _plan(matrix: Matrix, args: argparse.Namespace, connection: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,28 +64,36 @@ class Plan:
         """Cells that are not settled, each once even when two arms share it."""
         return [planned for planned in self.cells if not self.settled(planned)]
 
-    def refreshed(self) -> list[PlannedCell]:
-        """The cells with their records as they are on disk now."""
-        return [PlannedCell(at.arm, at.seed, at.cell, read_record(at.cell.folder)) for at in self.cells]
+    def refreshed(self) -> Plan:
+        """The same plan with the cells' records as they are on disk now."""
+        cells = [PlannedCell(at.arm, at.seed, at.cell, read_record(at.cell.folder)) for at in self.cells]
+        return replace(self, cells=cells)
 
     def write(self) -> None:
         """Write ``plan.json``: the matrix, its arms and every cell with its hash."""
+        write_json(self.folder / "plan.json", self._content())
+
+    def is_written(self) -> bool:
+        """Whether ``plan.json`` says just this: the same cells, settled as they are."""
+        try:
+            return bool(json.loads((self.folder / "plan.json").read_text()) == self._content())
+        except (OSError, ValueError):
+            return False
+
+    def _content(self) -> dict[str, Any]:
         cells = [
             {"arm": at.arm, "seed": at.seed, "cell_hash": at.cell.hash, "settled": self.settled(at)}
             for at in self.cells
         ]
-        write_json(
-            self.folder / "plan.json",
-            {
-                "matrix": self.matrix.model_dump(mode="json"),
-                "profile": self.profile,
-                "dataset": self.data.name,
-                "data_hash": self.data.content_hash,
-                "scheduler": self.scheduler,
-                "params": dict(self.params),
-                "cells": cells,
-            },
-        )
+        return {
+            "matrix": self.matrix.model_dump(mode="json"),
+            "profile": self.profile,
+            "dataset": self.data.name,
+            "data_hash": self.data.content_hash,
+            "scheduler": self.scheduler,
+            "params": dict(self.params),
+            "cells": cells,
+        }
 
 
 def configurations(

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.plan import Plan
-from ablations.report_data import ReportData
-from cluster.work import Outcome
+from ablations.run import Finished
 
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
 
@@ -38,9 +37,10 @@ def print_plan(plan: Plan, slots: int) -> None:
     )
 
 
-def print_result(plan: Plan, report: ReportData, outcome: Outcome | None) -> None:
+def print_result(finished: Finished) -> None:
     """The outcome, the table of arms, and where the rest is."""
-    counts = Counter(at.record["status"] if at.record else "not run" for at in plan.refreshed())
+    plan, report, outcome = finished.plan, finished.report, finished.outcome
+    counts = Counter(at.record["status"] if at.record else "not run" for at in plan.cells)
     table = _table("arm", "n", "test MAE", "vs baseline", "verdict")
     for arm in report.arms:
         summary = arm.metrics.get(report.reported)

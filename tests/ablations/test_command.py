@@ -133,12 +133,19 @@ def test_the_whole_way_then_again_then_more_seeds(matrix, tmp_path, capsys):
         assert tags["cell_hash"] == row["cell_hash"] and tags["baseline"] == str(row["arm"] == "one").lower()
         assert row["mlflow_run_id"] not in ("", "-")
 
-    written = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/record.json")}
-    started = time.perf_counter()
+    written = {path: path.stat().st_mtime_ns for path in [*out.glob("cells/*/record.json"), *folder.glob("*.*")]}
+    capsys.readouterr()
     assert main(["ablate", str(matrix), *options(out)]) == 0
-    assert time.perf_counter() - started < 60
     assert "0 to run" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "nothing is done twice"
     assert mlflow_runs(out) == runs
+    written = {path: time for path, time in written.items() if path.name == "record.json"}
+
+    (folder / "report.md").unlink()
+    assert main(["ablate", str(matrix), *options(out)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert mlflow_runs(out).keys() == runs.keys(), "logged again into the same runs"
+    assert (folder / "report.md").is_file()
 
     assert main(["ablate", str(matrix), *options(out), "--seeds", "3"]) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
@@ -240,7 +247,14 @@ def test_make_ablation_depth_with_two_workers_equals_one(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(matrix, tmp_path, number, code):
     out = tmp_path / "runs"
-    command = [sys.executable, "-m", "experiments.cli", "ablate", str(matrix), *options(out, epochs=40, steps_per_epoch=10)]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "ablate",
+        str(matrix),
+        *options(out, epochs=40, steps_per_epoch=10),
+    ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
