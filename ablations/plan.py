@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_fields
 from ablations.matrix import Matrix
 from altformer.config import Config
@@ -146,6 +144,5 @@ def make_plan(
 
 
 def _parameters(config: Config, data: TrafficData) -> int:
-    """Count without allocating; UserError where model and windows do not fit."""
-    with torch.device("meta"):
-        return count_parameters(build_model(config.model, ForecastShape.of(config, data)))
+    """Count on a model built for it; UserError where model and windows do not fit."""
+    return count_parameters(build_model(config.model, ForecastShape.of(config, data)))

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ablations.cells import CellResult, read_cells, write_cells
-from ablations.plan import Plan, PlannedCell
+from ablations.plan import Plan
 from ablations.report import write_report
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
 from cluster.connection import Connection
-from cluster.progress import progress_listener
-from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
-from cluster.work import Ended, Listener, Outcome, Work
+from cluster.work import Outcome
 from experiments import provenance
-from experiments.cell import write_failure
-from experiments.tracked_cell import train_cell, work_of
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
-
-
-class FailureRecords(Listener):
-    """Writes the record of a cell that failed: whoever trains it cannot."""
-
-    def __init__(self, cells: Mapping[str, PlannedCell], started_by: Mapping[str, Any]) -> None:
-        self._cells, self._started_by = cells, started_by
-
-    def cell_ended(self, work: Work, ended: Ended) -> None:
-        """Note the traceback next to the cell's checkpoints."""
-        if ended.status == "failed":
-            write_failure(self._cells[work.key].cell, ended.error or "failed without a word", self._started_by)
 
 
 @dataclass(frozen=True)
@@ -84,8 +66,10 @@ def run_plan(
         outcome, started = None, time.perf_counter()
         try:
             if plan.to_run:
+                from ablations.trials import run_unsettled  # Ray, only where something runs
+
                 with nullcontext(connection) if connection else connect() as there:
-                    outcome = _run_cells(plan, there, tracker, started_by)
+                    outcome = run_unsettled(plan, there, tracker, started_by)
             now = plan.refreshed()
             tracker.flush()
             results = _results(plan, now, tracker)
@@ -136,34 +120,6 @@ def _results(before: Plan, now: Plan, tracker: MatrixTracker | None) -> list[Cel
         )
         for at in now.cells
     ]
-
-
-def _run_cells(plan: Plan, connection: Connection, tracker: MatrixTracker, started_by: Mapping[str, Any]) -> Outcome:
-    planned = {at.cell.hash: at for at in plan.to_run}
-    works = [
-        work_of(at.cell, at.name, tracker.tags(at), started_by, at.cell.config.training.epochs)
-        for at in planned.values()
-    ]
-    scheduler = plan.matrix.scheduler
-    rule: dict[str, Any] = {"type": scheduler.type}
-    if scheduler.type == "asha":
-        rule |= {
-            "grace_period": scheduler.grace_period.of(plan.profile),
-            "reduction_factor": scheduler.reduction_factor,
-            "max_epochs": max(at.cell.config.training.epochs for at in planned.values()),
-        }
-    print(f"Ray dashboard: {connection.dashboard_url or 'not running'}", flush=True)
-    return run_cells(
-        works,
-        train_cell,
-        {plan.data.content_hash: plan.data},
-        resources=plan.matrix.resources,
-        scheduler=parse_scheduler(rule),
-        connection=connection,
-        storage=plan.folder / "tune",
-        listeners=[FailureRecords(planned, started_by), tracker.listener, progress_listener(plan.matrix.objective)],
-        metric=plan.matrix.objective,
-    )
 
 
 @contextmanager

@@ -84,7 +84,9 @@ class MatrixTracker:
 
     def _artifacts(self, work: Work, status: str, record: Mapping[str, Any] | None) -> list[Artifact]:
         cell = self._cells[work.key].cell
-        plots = draw_cell_plots(cell.folder, record, self._plan.data.step_minutes, self._plan.data.unit) if record else []
+        plots = (
+            draw_cell_plots(cell.folder, record, self._plan.data.step_minutes, self._plan.data.unit) if record else []
+        )
         return [*cell_files(cell, record or {}), *((path, "plots") for path in plots)]
 
     def _log_settled(self, at: PlannedCell, started_by: Mapping[str, Any]) -> None:
