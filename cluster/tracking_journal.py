@@ -147,7 +147,7 @@ class Journal:
     def waiting(self) -> bool:
         """Whether there are events that are not in the store yet."""
         with self._lock:
-            return bool(self._memory) or (self._file is not None and self._read_at < self._size)
+            return bool(self._memory) or self._read_at < self._size
 
     def keep(self) -> None:
         """The reader gives up for now: bring everything to the file and make it outlive a power loss."""
