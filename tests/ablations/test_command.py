@@ -128,7 +128,7 @@ def test_the_whole_way_then_again_then_more_seeds(matrix, tmp_path, capsys):
     assert len(runs) == 5 and {status for status, *_ in runs.values()} == {"FINISHED"}
     for row in first:
         record = json.loads((out / "cells" / row["cell_hash"] / "record.json").read_text())
-        status, metrics, tags = runs[f"{row['arm']} seed {row['seed']}"]
+        _, metrics, tags = runs[f"{row['arm']} seed {row['seed']}"]
         assert float(row["test_mae"]) == record["test"]["all"]["mae"] == pytest.approx(metrics["test_mae"])
         assert tags["cell_hash"] == row["cell_hash"] and tags["baseline"] == str(row["arm"] == "one").lower()
         assert row["mlflow_run_id"] not in ("", "-")

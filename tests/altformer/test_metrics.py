@@ -60,7 +60,9 @@ def test_observed_zeros_stay_out_of_the_mape_alone():
     assert sums.scores()["all"] == pytest.approx({"mae": 1, "rmse": 1, "mape": 10})
 
 
-@pytest.mark.parametrize(("output_len", "steps"), [(12, ["3", "6", "12", "all"]), (4, ["3", "4", "all"]), (1, ["1", "all"])])
+@pytest.mark.parametrize(
+    ("output_len", "steps"), [(12, ["3", "6", "12", "all"]), (4, ["3", "4", "all"]), (1, ["1", "all"])]
+)
 def test_steps_beyond_the_horizon_are_left_out(output_len, steps):
     sums = ErrorSums(output_len)
     target = torch.ones(2, output_len, 3)

@@ -114,7 +114,9 @@ def test_best_epoch_is_scored_not_the_last(traffic, tiny, tmp_path, monkeypatch)
     one = train(configured(tiny, epochs=1), traffic, BareContext(), tmp_path / "one")
     rate = type(config.training.scheduler).rate
     monkeypatch.setattr(
-        type(config.training.scheduler), "rate", lambda self, step, *rest: rate(self, step, *rest) * (1 if step < 5 else 50)
+        type(config.training.scheduler),
+        "rate",
+        lambda self, step, *rest: rate(self, step, *rest) * (1 if step < 5 else 50),
     )
     three = train(config, traffic, BareContext(), tmp_path / "three")
     assert three.best_epoch == 1 and three.epochs == 3
@@ -122,9 +124,7 @@ def test_best_epoch_is_scored_not_the_last(traffic, tiny, tmp_path, monkeypatch)
 
 
 def test_patience_ends_the_run(traffic, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        type(tiny.training.scheduler), "rate", lambda self, step, *rest: 3e-3 if step < 10 else 0.5
-    )
+    monkeypatch.setattr(type(tiny.training.scheduler), "rate", lambda self, step, *rest: 3e-3 if step < 10 else 0.5)
     result = train(configured(tiny, epochs=30, patience=2), traffic, BareContext(), tmp_path)
     assert result.status == "done" and result.epochs == result.best_epoch + 2 < 30
 

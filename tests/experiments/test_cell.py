@@ -16,12 +16,17 @@ CPU = Machine("cpu", 1, 1)
 def test_the_hash_holds_what_decides_numbers_and_nothing_else(tiny, monkeypatch, tmp_path):
     one = cell_hash(tiny, CPU, "data")
     assert one == cell_hash(tiny.model_copy(), CPU, "data")
-    assert make_cell(tiny, CPU, "data", tmp_path / "a", "quick").hash == one == make_cell(tiny, CPU, "data", tmp_path).hash
+    assert (
+        make_cell(tiny, CPU, "data", tmp_path / "a", "quick").hash == one == make_cell(tiny, CPU, "data", tmp_path).hash
+    )
     others = [
         cell_hash(tiny.model_copy(update={"seed": 1}), CPU, "data"),
         cell_hash(tiny.model_copy(update={"training": tiny.training.model_copy(update={"lr": 1})}), CPU, "data"),
         cell_hash(tiny, CPU, "other data"),
-        *(cell_hash(tiny, replace(CPU, **change), "data") for change in ({"threads": 2}, {"workers": 2}, {"device": "cuda"})),
+        *(
+            cell_hash(tiny, replace(CPU, **change), "data")
+            for change in ({"threads": 2}, {"workers": 2}, {"device": "cuda"})
+        ),
     ]
     monkeypatch.setattr(provenance, "sources_hash", lambda: "other sources")
     others.append(cell_hash(tiny, CPU, "data"))

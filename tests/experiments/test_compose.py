@@ -26,7 +26,13 @@ def test_shipped_experiments_compose(path):
 def test_the_baseline_is_the_guides():
     config = compose(BASE)
     model, training = config.model, config.training
-    assert (model.embed_dim, model.num_heads, model.mlp_ratio, model.fusion_type, model.dropout) == (96, 4, 4, "gated", 0.1)
+    assert (model.embed_dim, model.num_heads, model.mlp_ratio, model.fusion_type, model.dropout) == (
+        96,
+        4,
+        4,
+        "gated",
+        0.1,
+    )
     depths = [getattr(model, f"{kind}_depth_{stage}") for stage in (1, 2) for kind in ("temporal", "spatial")]
     assert depths == [2, 2, 2, 2]
     assert (training.lr, training.weight_decay, training.batch_size, training.epochs) == (5e-4, 1e-4, 32, 150)
@@ -127,9 +133,7 @@ def test_the_guides_keys_load_unchanged(tmp_path):
 
 def test_a_users_own_file_as_data_set(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(
-        "base: alternating.yaml\ndataset: {path: my.csv, freq: 15min, split: [7, 1, 2], null_value: 0}\n"
-    )
+    path.write_text("base: alternating.yaml\ndataset: {path: my.csv, freq: 15min, split: [7, 1, 2], null_value: 0}\n")
     config = compose(path)
     assert (str(config.dataset.path), config.dataset.freq, config.dataset.input_len) == ("my.csv", "15min", 12)
     assert compose(path, dataset="PEMS08").dataset.path is None

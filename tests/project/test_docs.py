@@ -25,7 +25,9 @@ def commands():
         for block in BLOCK.findall(path.read_text()):
             for line in block.splitlines():
                 if line.strip() and not line.startswith("#"):
-                    yield pytest.param(shlex.split(line, comments=True), id=f"{path.name}: {line.partition('#')[0].strip()}")
+                    yield pytest.param(
+                        shlex.split(line, comments=True), id=f"{path.name}: {line.partition('#')[0].strip()}"
+                    )
 
 
 @pytest.mark.parametrize("command", commands())
