@@ -71,13 +71,14 @@ class MatrixTracker:
             "git_commit": str(started_by.get("git_commit")),
             "command": str(started_by.get("command")),
             "scheduler": plan.matrix.scheduler.type,
+            "baseline": str(plan.matrix.baseline),
+            "arms": str(len(plan.arms)),  # tags, since MLflow never changes a param and arms and seeds may be added
+            "seeds": str(len({at.seed for at in plan.cells})),
         }
-        seeds = len({at.seed for at in plan.cells})
-        params = {"arms": len(plan.arms), "seeds": seeds, "base": plan.matrix.base, "baseline": plan.matrix.baseline}
         name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
         return Tracker(
             resolve(out),
-            Matrix(plan.folder.name, name, params, tags),
+            Matrix(plan.folder.name, name, {"base": plan.matrix.base}, tags),
             final_metrics=final_metrics,
             cell_artifacts=self._artifacts,
         )
@@ -100,6 +101,6 @@ class MatrixTracker:
             record["curve"],
             final_metrics(record),
             record["status"],
-            artifacts=self._artifacts(work, record["status"], record),
+            artifacts=lambda: self._artifacts(work, record["status"], record),
             reused_from=first if first != self._plan.folder.name else None,
         )
