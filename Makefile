@@ -18,7 +18,7 @@ ABLATE = $(ALTFORMER) ablate --dataset $(DATASET) --profile $(PROFILE) --out $(O
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check bench mlflow-ui dashboard clean \
+.PHONY: help setup test test-all check bench results mlflow-ui dashboard clean \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr
 
 help: ## list the targets
@@ -55,8 +55,13 @@ test-all: $(STAMP) ## all tests, also the slow ones and those that start Ray
 check: $(STAMP) ## lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(STAMP) ## measure speed; writes experiments/results/bench-*.md
+bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 	@$(BIN)/python -m benchmarks
+
+results: $(STAMP) ## run the depth matrix anew on METR-LA (quick) and publish it in experiments/results/depth
+	@rm -rf runs/results
+	@$(ALTFORMER) ablate depth --dataset METR-LA --profile quick --seeds 3 --out runs/results
+	@$(BIN)/python -m benchmarks.publish runs/results/depth-METR-LA-* depth
 
 mlflow-ui: $(STAMP) ## open the MLflow pages of the runs on this machine
 	@$(ALTFORMER) mlflow-ui --out $(OUT)

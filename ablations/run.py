@@ -56,12 +56,7 @@ def run_plan(
         if _is_reported(plan, mlflow_out):
             return Finished(plan, build_report(plan.matrix, plan.arms, _results(plan, plan, None), _info(plan)), None)
         plan.write()
-        started_by = {
-            **provenance.git_state(),
-            "command": provenance.command(),
-            "scheduler": plan.scheduler,
-            "matrix": plan.folder.name,
-        }
+        started_by = {**provenance.started_by(), "scheduler": plan.scheduler, "matrix": plan.folder.name}
         tracker = MatrixTracker(plan, mlflow_out, started_by)
         outcome, started = None, time.perf_counter()
         try:

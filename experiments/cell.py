@@ -114,9 +114,11 @@ def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Reco
     return record
 
 
-def repeat_command(cell: Cell) -> str:
-    """The command that trains this cell anew, beside the first time."""
+def repeat_command(cell: Cell, started_in: str | None) -> str:
+    """The command that trains this cell anew, beside the first time; given in the folder where it was started."""
     config = cell.folder / "config.yaml"
+    if started_in and config.is_relative_to(started_in):
+        config = config.relative_to(started_in)
     machine = ["--device", cell.machine.device, "--threads", str(cell.machine.threads)]
     return shlex.join(["altformer", "train", "--cfg", str(config), *machine, "--out", "repeat"])
 
@@ -138,4 +140,4 @@ def _identity(cell: Cell) -> Record:
 def _provenance(cell: Cell, started_by: Mapping[str, Any]) -> Record:
     given = {key: started_by.get(key) for key in ("git_commit", "git_dirty", "command", "matrix")}
     hardware = provenance.hardware(cell.machine.device)
-    return {**given, "repeat": repeat_command(cell), "versions": provenance.versions(), "hardware": hardware}
+    return {**given, "repeat": repeat_command(cell, started_by.get("started_in")), "versions": provenance.versions(), "hardware": hardware}

@@ -85,6 +85,11 @@ def command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+def started_by() -> dict[str, Any]:
+    """What only the driver knows of a run: commit, command line, and the folder it was given in."""
+    return {**git_state(), "command": command(), "started_in": str(Path.cwd())}
+
+
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -87,7 +87,7 @@ def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record
     from experiments.signals import sigterm_raises
     from experiments.train_progress import TrainProgress
 
-    started_by = {**provenance.git_state(), "command": provenance.command()}
+    started_by = provenance.started_by()
     work = work_of(cell, name, {"experiment": name}, started_by, cell.config.training.epochs)
     tracker = _tracker(cell, args)
     context = TrainProgress(cell.machine.device, cell.config.training.epochs, name, partial(tracker.cell_epoch, work))

@@ -7,7 +7,7 @@ import pytest
 
 from altformer.training.context import BareContext
 from experiments import provenance
-from experiments.cell import Machine, cell_hash, make_cell, read_record, run_cell, write_failure
+from experiments.cell import Machine, cell_hash, make_cell, read_record, repeat_command, run_cell, write_failure
 from experiments.compose import compose
 
 CPU = Machine("cpu", 1, 1)
@@ -41,6 +41,7 @@ def test_a_run_leaves_a_record_that_repeats_it(tiny, traffic, tmp_path):
     assert {"torch", "python", "numpy"} <= record["provenance"]["versions"].keys()
     assert compose(cell.folder / "config.yaml") == tiny
     assert str(cell.folder / "config.yaml") in record["provenance"]["repeat"]
+    assert f"--cfg cells/{cell.hash}/config.yaml" in repeat_command(cell, str(tmp_path))
     assert "torch==" in (cell.folder / "environment.txt").read_text()
     again = run_cell(make_cell(tiny, CPU, traffic.content_hash, tmp_path / "b"), traffic, BareContext(), {})
     assert again["test"] == record["test"] and again["val"] == record["val"]
