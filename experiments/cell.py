@@ -140,4 +140,5 @@ def _identity(cell: Cell) -> Record:
 def _provenance(cell: Cell, started_by: Mapping[str, Any]) -> Record:
     given = {key: started_by.get(key) for key in ("git_commit", "git_dirty", "command", "matrix")}
     hardware = provenance.hardware(cell.machine.device)
-    return {**given, "repeat": repeat_command(cell, started_by.get("started_in")), "versions": provenance.versions(), "hardware": hardware}
+    repeat = repeat_command(cell, started_by.get("started_in"))
+    return {**given, "repeat": repeat, "versions": provenance.versions(), "hardware": hardware}
