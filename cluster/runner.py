@@ -28,7 +28,7 @@ from cluster.work import Ended, Listener, Outcome, TrainFunction, Work
 
 logger = logging.getLogger(__name__)
 
-_SETTLE_SECONDS = 15.0
+_SETTLE_SECONDS = 10.0
 
 # What Tune reads from the environment while it runs.
 _TUNE_ENVIRONMENT = {

@@ -28,7 +28,7 @@ FINAL = "final"
 
 # How long a train function that was told to stop may take to leave before its workers are killed.
 _LEAVE_SECONDS = 60.0
-_KILLED_SECONDS = 15.0
+_KILLED_SECONDS = 30.0
 
 
 class TrainFunctionError(Exception):
@@ -47,10 +47,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """Start on the first cell; `config` carries the mailbox's name, the bundle and the cell."""
         self._mailbox_name: str = config["mailbox"]
         self._mailbox = ray.get_actor(self._mailbox_name)
-        self._slot = uuid.uuid4().hex[:12]
+        self._slot = ""
         self._thread: threading.Thread | None = None
         self._running = False
-        self._abandoned = False
+        self._doomed = False  # its ranks will not come to ask for another cell
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -69,26 +69,22 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return {REPORT: message.metrics}
         self._running = False
         if message.kind == "abandoned":
-            self._abandoned = True
+            self._doomed = True
             return _ended("interrupted", None)
-        if message.error is None and not isinstance(message.result, dict):
-            raise TrainFunctionError(f"the train function returned {type(message.result).__name__}, not a dict")
-        if message.error is not None:
-            raise TrainFunctionError(message.error)
+        error = message.error
+        if error is None and not isinstance(message.result, dict):
+            error = f"the train function returned {type(message.result).__name__}, not a dict"
+        if error is not None:
+            # Here rather than in cleanup(), for which Tune allows ten seconds at the end of a matrix.
+            self._doomed = True
+            self._end_run()
+            raise TrainFunctionError(error)
         return _ended(message.reason, message.result)
 
     def cleanup(self) -> None:
         """Wait until nothing of this slot runs any more; what does not leave is killed."""
         self._stop_cell()
-        ray.get(self._mailbox.close.remote(self._slot))
-        if self._thread is None:
-            return
-        self._thread.join(0.0 if self._abandoned else _LEAVE_SECONDS)
-        members = ray.get(self._mailbox.members.remote(self._slot)) if self._thread.is_alive() else []
-        for member in members:
-            # Then Train's controller sees its workers gone, gives their placement group back, and fit() raises.
-            ray.kill(member)
-        self._thread.join(_KILLED_SECONDS if members else 0.0)
+        self._end_run()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing: train functions keep their own checkpoints."""
@@ -98,10 +94,13 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """Nothing: train functions resume from their own checkpoints."""
 
     def _start(self, config: dict[str, Any]) -> None:
+        new = self._thread is None or not self._thread.is_alive()
+        if new:  # the first cell, or the workers have died while they waited for this one
+            self._slot = uuid.uuid4().hex[:12]
         refused = ray.get(self._mailbox.assign.remote(self._slot, config["cell"]["key"]))
         self._running = refused is None
-        if self._running and self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True, name=f"slot {self._slot}")
+        if new and self._running:
+            self._thread = threading.Thread(target=self._run, args=(self._slot,), daemon=True, name=self._slot)
             self._thread.start()
 
     def _stop_cell(self) -> bool:
@@ -114,16 +113,28 @@ class Trial(tune.Trainable):  # type: ignore[misc]
                 wait = max(deadline - time.monotonic(), 0.1)
                 message = ray.get(self._mailbox.take.remote(self._slot), timeout=wait)
                 self._running = message.kind == "epoch"
-        self._abandoned = self._abandoned or self._running
+        self._doomed = self._doomed or self._running
         return not self._running
 
-    def _run(self) -> None:
+    def _end_run(self) -> None:
+        """End the Train run: its ranks leave when the slot is closed, or are killed."""
+        ray.get(self._mailbox.close.remote(self._slot))
+        if self._thread is None:
+            return
+        self._thread.join(0.0 if self._doomed else _LEAVE_SECONDS)
+        members = ray.get(self._mailbox.members.remote(self._slot)) if self._thread.is_alive() else []
+        for member in members:
+            # Then Train's controller sees its workers gone, gives their placement group back, and fit() raises.
+            ray.kill(member)
+        self._thread.join(_KILLED_SECONDS if members else 0.0)
+
+    def _run(self, slot: str) -> None:
         """The slot's Train run, from the first cell to the last, or to a failing one."""
         try:
-            [job] = ray.get(self._mailbox.join.remote(self._slot, None))
-            fit(job, self._mailbox_name, self._slot)
+            [job] = ray.get(self._mailbox.join.remote(slot, None))
+            fit(job, self._mailbox_name, slot)
         except BaseException as caught:
-            ray.get(self._mailbox.fail.remote(self._slot, _text(caught)))
+            ray.get(self._mailbox.fail.remote(slot, _text(caught)))
 
 
 def fit(job: Job, mailbox: str, slot: str) -> None:

@@ -1,0 +1,280 @@
+"""What a person sees while a matrix runs: a live table of cells on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster.work import Ended, Listener, Outcome, Work
+
+Clock = Callable[[], float]
+
+# Not a terminal: at most one line of progress in so many seconds, besides one for each start and end.
+_LINE_SECONDS = 30.0
+
+_STYLES = {
+    "running": "bold",
+    "done": "green",
+    "stopped": "yellow",
+    "diverged": "magenta",
+    "failed": "red",
+    "interrupted": "yellow",
+    "waiting": "dim",
+}
+
+
+@dataclass
+class Row:
+    """One cell's state; times on the tally's clock."""
+
+    work: Work
+    status: str = "waiting"
+    epoch: int = 0
+    best: float | None = None
+    began: float = 0.0
+    last_epoch_at: float = 0.0
+    seconds: float = 0.0
+
+
+class Tally(Listener):
+    """Keeps the state of all cells, and from it how long the rest will take. `mode` says which metric is better."""
+
+    def __init__(self, metric: str = "val_mae", mode: str = "min", clock: Clock = time.monotonic) -> None:
+        self.metric = metric
+        self.rows: dict[str, Row] = {}
+        self.slots = 1
+        self.began = 0.0
+        self._better = min if mode == "min" else max
+        self._clock = clock
+
+    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
+        """Start with every cell waiting."""
+        self.rows = {work.key: Row(work) for work in works}
+        self.slots = max(slots, 1)
+        self.began = self._clock()
+
+    def cell_started(self, work: Work) -> None:
+        """The cell runs from now."""
+        now = self._clock()
+        self.rows[work.key] = Row(work, "running", began=now, last_epoch_at=now)
+
+    def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
+        """Count the epoch and keep the best metric."""
+        row = self.rows[work.key]
+        row.epoch = int(metrics.get("epoch", row.epoch + 1))
+        row.last_epoch_at = self._clock()
+        value = metrics.get(self.metric)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            row.best = float(value) if row.best is None else self._better(row.best, float(value))
+
+    def cell_ended(self, work: Work, ended: Ended) -> None:
+        """The cell has its status, and the time its slot was taken."""
+        row = self.rows[work.key]
+        row.status, row.seconds = ended.status, ended.seconds
+
+    def elapsed(self, row: Row) -> float:
+        """Seconds in its slot so far."""
+        return self._clock() - row.began if row.status == "running" else row.seconds
+
+    def counts(self) -> dict[str, int]:
+        """Cells by status."""
+        found = [row.status for row in self.rows.values()]
+        return {status: found.count(status) for status in _STYLES if status in found}
+
+    def eta(self) -> float | None:
+        """Seconds until the last cell ends, by handing the waiting ones to slots as they fall free; None if unknown.
+
+        A running cell is expected to take its remaining epochs at its own pace; a waiting one as long as those ended
+        took on average (stopped ones count, as more will be), before any has ended its epochs at the average pace.
+        """
+        running = [row for row in self.rows.values() if row.status == "running"]
+        waiting = [row for row in self.rows.values() if row.status == "waiting"]
+        pace = self._pace()
+        ended = [row.seconds for row in self.rows.values() if row.status in ("done", "stopped", "diverged")]
+        usual = sum(ended) / len(ended) if ended else None
+        free = [self._remaining(row, pace, usual) for row in running]
+        waits = [usual if usual is not None else _times(row.work.epochs, pace) for row in waiting]
+        if None in free or None in waits:
+            return None
+        slots = [seconds for seconds in free if seconds is not None]
+        slots += [0.0] * (self.slots - len(slots))
+        heapq.heapify(slots)
+        for seconds in waits:
+            heapq.heapreplace(slots, slots[0] + (seconds or 0.0))
+        return max(slots)
+
+    def _pace(self) -> float | None:
+        """Seconds per epoch over all cells."""
+        seconds = sum(row.last_epoch_at - row.began for row in self.rows.values() if row.epoch)
+        epochs = sum(row.epoch for row in self.rows.values())
+        return seconds / epochs if epochs else None
+
+    def _remaining(self, row: Row, pace: float | None, usual: float | None) -> float | None:
+        own = (row.last_epoch_at - row.began) / row.epoch if row.epoch else pace
+        total = _times(row.work.epochs, own)
+        total = usual if total is None else total
+        return None if total is None else max(total - self.elapsed(row), 0.0)
+
+
+class Lines(Tally):
+    """One line when a cell starts and ends, and now and then one on where the matrix is."""
+
+    def __init__(self, console: Console, metric: str, mode: str = "min", clock: Clock = time.monotonic) -> None:
+        super().__init__(metric, mode, clock)
+        self._console = console
+        self._said = 0.0
+
+    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
+        """Say how much there is to do."""
+        super().matrix_started(works, slots)
+        self._said = self._clock()
+        self._say(f"{_count(len(works), 'cell')} to run, {slots} at once")
+
+    def cell_started(self, work: Work) -> None:
+        """Say so."""
+        super().cell_started(work)
+        self._say(f"start  {work.name}")
+
+    def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
+        """Say where the matrix is, if that was long ago."""
+        super().cell_epoch(work, metrics)
+        if self._clock() - self._said >= _LINE_SECONDS:
+            self._said = self._clock()
+            running = [f"{row.work.name} {_epochs(row)}" for row in self.rows.values() if row.status == "running"]
+            self._say(f"{summary(self)}; running: {', '.join(running)}")
+
+    def cell_ended(self, work: Work, ended: Ended) -> None:
+        """Say how."""
+        super().cell_ended(work, ended)
+        row = self.rows[work.key]
+        why = f": {ended.error.splitlines()[-1]}" if ended.error else ""
+        best = f", best {self.metric} {_number(row.best)}"
+        self._say(f"{ended.status:<6} {work.name}, epoch {_epochs(row)}{best}, {duration(ended.seconds)}{why}")
+
+    def interrupted(self, signal_name: str, seconds: float) -> None:
+        """Say what happens now."""
+        self._say(_leaving(signal_name, seconds))
+
+    def matrix_ended(self, outcome: Outcome) -> None:
+        """Say what came out."""
+        self._say(summary(self))
+
+    def _say(self, line: str) -> None:
+        stamp = time.strftime("%H:%M:%S")
+        self._console.print(Text(f"{stamp} {one_line(line)}"), soft_wrap=True)
+
+
+class LiveTable(Tally):
+    """A table of cells that is redrawn in place; what does not fit on the screen is counted below it."""
+
+    def __init__(self, console: Console, metric: str, mode: str = "min", clock: Clock = time.monotonic) -> None:
+        super().__init__(metric, mode, clock)
+        self._console = console
+        self._note = ""
+        self._live: Live | None = None
+
+    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
+        """Show the table."""
+        super().matrix_started(works, slots)
+        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2)
+        self._live.start()
+
+    def interrupted(self, signal_name: str, seconds: float) -> None:
+        """Say below the table what happens now."""
+        self._note = _leaving(signal_name, seconds)
+
+    def matrix_ended(self, outcome: Outcome) -> None:
+        """Leave the table as it is at the end."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def render(self) -> Group:
+        """The table and the lines below it."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("cell", overflow="ellipsis", no_wrap=True)
+        table.add_column("status")
+        for title in ("epoch", f"best {self.metric}", "time"):
+            table.add_column(title, justify="right", no_wrap=True)
+        room = max(self._console.height - 6, 5)
+        shown = self._ordered()[:room]
+        for row in shown:
+            time_taken = duration(self.elapsed(row)) if row.status != "waiting" else ""
+            table.add_row(
+                Text(one_line(row.work.name)),
+                Text(row.status, style=_STYLES.get(row.status, "")),
+                Text(_epochs(row)),
+                Text(_number(row.best)),
+                Text(time_taken),
+            )
+        below = [summary(self)]
+        if len(shown) < len(self.rows):
+            below[0] += f" ({len(self.rows) - len(shown)} not shown)"
+        return Group(table, *(Text(line) for line in [*below, self._note] if line))
+
+    def _ordered(self) -> list[Row]:
+        """What is of interest first: running and failed cells, then those that ended last, then those that wait."""
+        rank = {"running": 0, "failed": 1, "waiting": 3}
+        return sorted(self.rows.values(), key=lambda row: (rank.get(row.status, 2), -row.began))
+
+
+def progress_listener(metric: str = "val_mae", mode: str = "min", console: Console | None = None) -> Listener:
+    """The live table if `console` is a terminal that can redraw, else plain lines."""
+    console = console or Console()
+    kind = LiveTable if console.is_terminal and not console.is_dumb_terminal else Lines
+    return kind(console, metric, mode)
+
+
+def summary(tally: Tally) -> str:
+    """Cells by status and the time left, in a line."""
+    counts = ", ".join(f"{count} {status}" for status, count in tally.counts().items())
+    eta = tally.eta()
+    open_cells = any(row.status in ("running", "waiting") for row in tally.rows.values())
+    left = f"; about {duration(eta)} left" if eta is not None and open_cells else ""
+    return f"{counts or 'nothing to run'}{left}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: two units, the larger ones rounded down."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def one_line(text: str) -> str:
+    """The text with anything that would move the cursor made a space; names come from users."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _times(epochs: int | None, pace: float | None) -> float | None:
+    return None if epochs is None or pace is None else epochs * pace
+
+
+def _epochs(row: Row) -> str:
+    return f"{row.epoch}/{row.work.epochs}" if row.work.epochs is not None else str(row.epoch)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _leaving(signal_name: str, seconds: float) -> str:
+    return f"{signal_name}: running cells end their epoch (up to {duration(seconds)}); once more to end at once"

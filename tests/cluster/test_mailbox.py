@@ -1,0 +1,149 @@
+"""The hand-over, without Ray: the mailbox is a plain class of coroutines."""
+
+import asyncio
+
+import pytest
+
+from cluster.mailbox import Job, Mailbox
+
+
+def mailbox(workers=1, keys=("a", "b")):
+    job = Job(None, None, workers, 1, 0.0, "PACK", "/nowhere")
+    return Mailbox([job], {key: {"cell": key} for key in keys})
+
+
+def run(scenario):
+    return asyncio.run(asyncio.wait_for(scenario, timeout=5))
+
+
+async def started(coroutine):
+    task = asyncio.ensure_future(coroutine)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return task
+
+
+def test_a_report_waits_until_the_trial_asks_for_more():
+    async def scenario():
+        box = mailbox()
+        await box.assign("slot", "a")
+        assert await box.next("slot", 0) == {"cell": "a"}
+        post = await started(box.post("slot", 0, 1, {"epoch": 1}))
+        message = await box.take("slot")
+        assert (message.kind, message.metrics) == ("epoch", {"epoch": 1})
+        assert not post.done()
+        take = await started(box.take("slot"))
+        assert await post is None
+        await box.finish("slot", 0, 0, {"status": "done"})
+        end = await take
+        assert (end.kind, end.result, end.reason) == ("end", {"status": "done"}, None)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("when", ["before the report", "while it waits"])
+def test_a_stop_is_the_decision_on_every_rank(when):
+    async def scenario():
+        box = mailbox(workers=3)
+        await box.assign("slot", "a")
+        if when == "before the report":
+            await box.stop("a", "scheduler")
+        posts = [await started(box.post("slot", 0, 1, {"epoch": 1} if rank == 0 else None)) for rank in (2, 0, 1)]
+        if when == "while it waits":
+            await box.stop("a", "scheduler")
+        assert await asyncio.gather(*posts) == ["scheduler"] * 3
+        assert (await box.take("slot")).kind == "epoch"
+        take = await started(box.take("slot"))
+        for rank in (0, 1, 2):
+            assert not take.done()
+            await box.finish("slot", 0, rank, {"epochs": 1} if rank == 0 else None)
+        end = await take
+        assert (end.result, end.reason) == ({"epochs": 1}, "scheduler")
+
+    run(scenario())
+
+
+def test_a_rank_that_comes_late_is_given_the_decision_of_its_epoch():
+    async def scenario():
+        box = mailbox(workers=2)
+        await box.assign("slot", "a")
+        first = await started(box.post("slot", 0, 1, {"epoch": 1}))
+        await box.take("slot")
+        take = await started(box.take("slot"))
+        assert await first is None
+        second = await started(box.post("slot", 0, 2, {"epoch": 2}))
+        assert await box.post("slot", 0, 1, None) is None
+        await box.stop("a", "scheduler")
+        assert await second == "scheduler"
+        assert await box.post("slot", 0, 2, None) == "scheduler"
+        assert (await take).kind == "epoch"
+
+    run(scenario())
+
+
+def test_an_interruption_stops_all_and_starts_nothing():
+    async def scenario():
+        box = mailbox()
+        await box.assign("one", "a")
+        post = await started(box.post("one", 0, 1, {"epoch": 1}))
+        await box.interrupt("interrupted")
+        assert await post == "interrupted"
+        assert await box.assign("two", "b") == "interrupted"
+
+    run(scenario())
+
+
+def test_an_abandoned_cell_is_waited_for_no_longer():
+    async def scenario():
+        box = mailbox()
+        await box.assign("slot", "a")
+        take = await started(box.take("slot"))
+        assert not take.done()
+        await box.abandon()
+        assert (await take).kind == "abandoned"
+
+    run(scenario())
+
+
+def test_a_second_attempt_tells_the_first_to_leave_and_keeps_its_own_epochs():
+    async def scenario():
+        box = mailbox()
+        await box.assign("old", "a")
+        await box.assign("new", "a")
+        assert await box.post("old", 0, 1, {"epoch": 1}) == "replaced"
+        post = await started(box.post("new", 0, 1, {"epoch": 1}))
+        assert not post.done()
+        await box.stop("a", "scheduler")
+        assert await post == "scheduler"
+
+    run(scenario())
+
+
+def test_a_slot_is_given_one_cell_after_another_until_it_is_closed():
+    async def scenario():
+        box = mailbox()
+        await box.assign("slot", "a")
+        assert await box.next("slot", 0) == {"cell": "a"}
+        waiting = await started(box.next("slot", 1))
+        assert not waiting.done()
+        await box.finish("slot", 0, 0, {})
+        await box.assign("slot", "b")
+        assert await waiting == {"cell": "b"}
+        last = await started(box.next("slot", 2))
+        await box.close("slot")
+        assert await last is None
+
+    run(scenario())
+
+
+def test_the_first_error_ends_the_cell_and_later_ones_are_its_consequence():
+    async def scenario():
+        box = mailbox(workers=2)
+        await box.assign("slot", "a")
+        await box.fail("slot", "ValueError: the cause")
+        await box.fail("slot", "the group was ended")
+        await box.finish("slot", 0, 0, {})
+        assert (await box.take("slot")).error == "ValueError: the cause"
+        assert not (await started(box.take("slot"))).done()
+
+    run(scenario())
