@@ -28,6 +28,7 @@ from altformer.scores import flatten
 from altformer.training.checkpoint import Checkpoints, Curve, Progress
 from altformer.training.context import Context
 from altformer.training.loss import LOSSES
+from altformer.training.memory import keep_freed_memory
 from altformer.training.sample import write_forecast_sample
 
 
@@ -54,6 +55,8 @@ def train(config: Config, data: TrafficData, context: Context, folder: Path) -> 
 
     Checkpoints go to ``folder/checkpoints``; what is already there of the same run is resumed, on CPU to the bit.
     """
+    if context.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
     model = build_model(config.model, ForecastShape.of(config, data)).to(context.device)

@@ -12,7 +12,6 @@ on both. Prints Markdown; `--out` also writes JSON.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import platform
 import statistics
@@ -30,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 from altformer.model.build import build_model, count_parameters
 from altformer.model.config import ModelConfig
 from altformer.model.shape import ForecastShape
+from altformer.training.memory import keep_freed_memory
 
 GOAL = 1.5
 
@@ -112,14 +112,6 @@ def seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def keep_freed_memory() -> None:
-    """Let malloc keep large blocks instead of returning them, so that no step pays again for fresh pages (glibc)."""
-    m_trim_threshold, m_mmap_max = -1, -4
-    libc = ctypes.CDLL(None)
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, -1)
 
 
 def measure(step: Callable[[], None], products: Callable[[], None], pairs: int) -> dict[str, Any]:
