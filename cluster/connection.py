@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -58,10 +59,19 @@ class Connection:
     nodes: tuple[dict[str, float], ...]
 
     def disconnect(self) -> None:
-        """End the connection, and with a local Ray all its processes."""
+        """End the connection, and with a local Ray all its processes.
+
+        A handle of an actor that is freed while Ray shuts down ends this process without a word. Those in reference
+        cycles are freed by a garbage collection, which may happen in any thread: so collect now, and none meanwhile.
+        """
         import ray
 
-        ray.shutdown()
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
     def __enter__(self) -> Connection:
         return self

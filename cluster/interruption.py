@@ -50,6 +50,8 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._over.set()
+            # Its handle of the mailbox must be gone before Ray is: dropped while Ray shuts down, it ends the process.
+            asker.join()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.event.is_set():
@@ -67,8 +69,8 @@ class Interruption:
 
     def _ask(self, mailbox: Any) -> None:
         # Polled: a signal handler must not wake a thread that waits for both events, and half a second is soon enough.
-        while not self.event.wait(0.5):
-            if self._over.is_set():
+        while not self.event.is_set():
+            if self._over.wait(0.5):
                 return
         try:
             ray.get(mailbox.interrupt.remote("interrupted"), timeout=_ANSWER_SECONDS)
