@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ class MatrixTracker:
     """Logs a plan's cells through the driver; without a folder for MLflow it does nothing."""
 
     def __init__(self, plan: Plan, out: Path | None, started_by: Mapping[str, Any]) -> None:
-        self._plan = plan
+        self._plan, self._out = plan, out
         self._cells = {at.cell.hash: at for at in plan.cells}
         self._tracker = self._open(out, started_by)
         for at in plan.cells:
@@ -34,6 +35,15 @@ class MatrixTracker:
     def problem(self) -> str | None:
         """What keeps the log from being complete, in one line."""
         return self._tracker.problem
+
+    @property
+    def where(self) -> str:
+        """Where the runs can be seen."""
+        if self._out is None:
+            return "off"
+        return (
+            self._tracker.url() or f"altformer mlflow-ui --out {shlex.quote(str(self._out))} (on http://127.0.0.1:5000)"
+        )
 
     def tags(self, at: PlannedCell) -> dict[str, str]:
         """What distinguishes a cell within the matrix."""

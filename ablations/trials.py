@@ -43,7 +43,8 @@ def run_unsettled(plan: Plan, connection: Connection, tracker: MatrixTracker, st
             "reduction_factor": scheduler.reduction_factor,
             "max_epochs": max(at.cell.config.training.epochs for at in planned.values()),
         }
-    print(f"Ray dashboard: {connection.dashboard_url or 'not running'}", flush=True)
+    print(f"MLflow: {tracker.where}")
+    print(f"Ray dashboard: {connection.dashboard_url or 'not running'} (its token: ray get-auth-token)", flush=True)
     return run_cells(
         works,
         train_cell,
