@@ -6,13 +6,16 @@ The step is forward, masked MAE, backward and AdamW on random readings of 207 se
 watching one forward pass, then repeated bare, forward and backward, on tensors of the same shapes: `F.linear` without
 bias and `scaled_dot_product_attention` on contiguous heads, so nothing of the model's own cost flatters the ratio. Step
 and products alternate in one process, and the ratio is taken pair by pair, so that other work on the machine weighs
-on both. Prints Markdown; `--out` also writes JSON.
+on both; yet two threads that wait for each other at every operation suffer more from a busy core than a few long
+products do, which the load average (1 minute, at the end) beside each row tells. Prints Markdown; `--out` also writes
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -133,6 +136,7 @@ def measure(step: Callable[[], None], products: Callable[[], None], pairs: int) 
         "ratio_min": ratios[0],
         "ratio_max": ratios[-1],
         "ratio_of_minima": min(step_times) / min(product_times),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -180,14 +184,14 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"sensors) against its {result['products']} matrix products and attentions alone; torch {result['torch']}, "
         f"freed memory {memory}; goal: ratio <= {result['goal']}.",
         "",
-        "| threads | pairs | step s | products s | ratio (median of pairs) | min .. max | ratio of minima |",
-        "|---|---|---|---|---|---|---|",
+        "| threads | pairs | step s | products s | ratio (median of pairs) | min .. max | ratio of minima | load |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for count, row in result["threads"].items():
         lines.append(
             f"| {count} | {row['pairs']} | {row['step_seconds']:.2f} | {row['products_seconds']:.2f} "
             f"| **{row['ratio_median']:.2f}** | {row['ratio_min']:.2f} .. {row['ratio_max']:.2f} "
-            f"| {row['ratio_of_minima']:.2f} |"
+            f"| {row['ratio_of_minima']:.2f} | {row['load']} |"
         )
     return "\n".join(lines)
 
@@ -198,10 +202,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sensors", type=int, default=207)
-    parser.add_argument("--return-memory", action="store_true", help="leave malloc as the system has it")
+    parser.add_argument("--keep-memory", action="store_true", help="tell malloc to keep what is freed (glibc)")
     parser.add_argument("--out", type=Path, help="also write the result as JSON to this file")
     args = parser.parse_args()
-    result = run(args.threads, args.pairs, args.batch, args.sensors, keep_memory=not args.return_memory)
+    result = run(args.threads, args.pairs, args.batch, args.sensors, keep_memory=args.keep_memory)
     print(as_markdown(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_step_is_measured_against_all_products_of_the_model(tmp_path):
+    out = tmp_path / "bench.json"
+    command = "-m benchmarks.bench_step --pairs 2 --threads 1 --batch 1 --sensors 3 --out".split()
+    page = subprocess.run([sys.executable, *command, out], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    result = json.loads(out.read_text())
+    layers, gates, head = 8, 2, 1
+    each_layer = 5  # query-key-value, attention, out, widen, narrow
+    embedding, decoder = 2, 4  # readings, adaptive; key-value, attention, two outs
+    assert result["products"] == layers * each_layer + gates + head + embedding + decoder
+    row = result["threads"]["1"]
+    assert 0 < row["ratio_min"] <= row["ratio_median"] <= row["ratio_max"]
+    assert f"| 1 | 2 | {row['step_seconds']:.2f} |" in page
