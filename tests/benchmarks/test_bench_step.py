@@ -10,7 +10,19 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_step_is_measured_against_all_products_of_the_model(tmp_path):
     out = tmp_path / "bench.json"
-    command = "-m benchmarks.bench_step --pairs 2 --threads 1 --batch 1 --sensors 3 --out".split()
+    command = [
+        "-m",
+        "benchmarks.bench_step",
+        "--pairs",
+        "2",
+        "--threads",
+        "1",
+        "--batch",
+        "1",
+        "--sensors",
+        "3",
+        "--out",
+    ]
     page = subprocess.run([sys.executable, *command, out], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     result = json.loads(out.read_text())
     layers, gates, head = 8, 2, 1
