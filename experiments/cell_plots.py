@@ -23,7 +23,7 @@ def draw_cell_plots(
     if record.get("test") or record.get("val"):
         drawn.append(draw_horizons(record, plots / "horizons.png", step_minutes, unit))
     if record.get("status") == "done" and sample.is_file():
-        drawn.append(draw_forecast(sample, plots / "forecast.png", step_minutes, unit, _note(record)))
+        drawn.append(draw_forecast(sample, plots / "forecast.png", unit, _note(record)))
     return drawn
 
 
@@ -72,15 +72,14 @@ def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | Non
     return path
 
 
-def draw_forecast(sample: Path, path: Path, step_minutes: int | None = None, unit: str = "", note: str = "") -> Path:
+def draw_forecast(sample: Path, path: Path, unit: str = "", note: str = "") -> Path:
     """Forecasts of the farthest step beside what happened, for each sensor of the sample, by the time forecast."""
     with np.load(sample, allow_pickle=False) as arrays:
         times, steps, sensors = arrays["time"], arrays["steps"], arrays["sensor_ids"]
         truth, forecast = arrays["truth"][:, -1], arrays["forecast"][:, -1]
-    ahead = int(steps[-1])
-    pace = times[1] - times[0] if len(times) > 1 else np.timedelta64(0, "m")
-    times = times + (ahead - 1) * pace  # the sample has the time of the first step ahead
-    label = f"forecast {ahead * step_minutes} min ahead" if step_minutes else f"forecast {ahead} steps ahead"
+        ahead, minutes = int(steps[-1]), int(arrays["step_minutes"])
+    times = times + np.timedelta64((ahead - 1) * minutes, "m")  # the sample has the time of the first step ahead
+    label = f"forecast {ahead * minutes} min ahead"
     with drawing(path, (7.0, 1.0 + 1.3 * len(sensors)), panels=len(sensors), note=note, stacked=True) as panels:
         for index, (axes, sensor) in enumerate(zip(panels, sensors, strict=True)):
             axes.plot(times, truth[:, index], color=REFERENCE, linewidth=1.0, label="truth")

@@ -37,6 +37,7 @@ def write_sample(folder: Path, times: int = 288) -> None:
         folder / "forecast_sample.npz",
         time=np.datetime64("2012-05-23T00:00", "m") + 5 * np.arange(times),
         steps=np.array([3, 6, 12]),
+        step_minutes=np.array(5),
         sensor_ids=np.array(["773869", "$7_<b>"]),
         truth=truth,
         forecast=truth + 1,
