@@ -78,6 +78,7 @@ def run_cells(
     watch = _Watch(works, listeners)
     watch.tell("matrix_started", works, slots)
     if works:
+        new = not storage.exists()
         storage.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".ray-", dir=storage.resolve()))
         try:
@@ -85,6 +86,9 @@ def run_cells(
                 _run(watch, train_function, shared, resources, slots, scheduler, metric, mode, scratch, grace_seconds)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            if new:
+                with contextlib.suppress(OSError):  # a train function has put something there
+                    storage.rmdir()
     left = tuple(work for work in works if watch.ended.get(work.key, Ended("interrupted")).status == "interrupted")
     outcome = Outcome(watch.ended, left, watch.interruption.signal_name, slots, time.monotonic() - began)
     watch.tell("matrix_ended", outcome)

@@ -19,8 +19,8 @@ POINTS_PER_DAY = 96  # more cannot be told apart in a plot, and each is a foreca
 def write_forecast_sample(path: Path, forecaster: Forecaster, windows: Windows, data: TrafficData) -> None:
     """Forecasts over the first day of the test part for a few sensors, spread over the columns.
 
-    Arrays: ``time`` (s,) of the first step ahead, ``step_minutes``, ``steps`` (k,) ahead, ``sensor_ids`` (m,), ``truth`` and ``forecast``
-    (s,k,m) in the data's unit, missing truth as NaN.
+    Arrays: ``time`` (s,) of the first step ahead, ``step_minutes``, ``steps`` (k,) ahead, ``sensor_ids`` (m,),
+    ``truth`` and ``forecast`` (s,k,m) in the data's unit, missing truth as NaN.
     """
     origins = windows.origins["test"][: data.steps_per_day : max(1, data.steps_per_day // POINTS_PER_DAY)]
     columns = np.unique(np.linspace(0, data.values.shape[1] - 1, SENSORS).astype(int))

@@ -60,7 +60,7 @@ class Matrix:
         script, self.out = tmp_path / "matrix.py", tmp_path / "out.txt"
         script.write_text(SCRIPT)
         command = f"trap : INT TERM; {sys.executable} {script} {seconds} {grace} {self.folder}; echo exit $?"
-        environment = os.environ | {"PYTHONPATH": os.getcwd()}
+        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
         with self.out.open("w") as out:
             self.shell = subprocess.Popen(
                 ["sh", "-c", command], stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment

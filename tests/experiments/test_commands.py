@@ -13,10 +13,32 @@ import pytest
 
 from experiments.cli import COMMANDS, main
 
-SMALL = (
-    "--sensors 8 --days 8 --embed_dim 8 --num_heads 2 --adaptive_dim 4 --patch_len 3 --steps_per_epoch 3 "
-    "--batch_size 8 --val_stride 40 --test_stride 40 --threads 1 --device cpu"
-).split()
+SMALL = [
+    "--sensors",
+    "8",
+    "--days",
+    "8",
+    "--embed_dim",
+    "8",
+    "--num_heads",
+    "2",
+    "--adaptive_dim",
+    "4",
+    "--patch_len",
+    "3",
+    "--steps_per_epoch",
+    "3",
+    "--batch_size",
+    "8",
+    "--val_stride",
+    "40",
+    "--test_stride",
+    "40",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
