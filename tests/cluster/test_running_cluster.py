@@ -1,6 +1,5 @@
 """A cluster that runs already, of two nodes: it is joined, used on both, and left as it was."""
 
-import functools
 import shutil
 import sys
 import tempfile
@@ -73,12 +72,3 @@ def test_a_running_clusters_size_cannot_be_set(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ClusterError, match=r"running cluster at 10\.0\.0\.1:6379 cannot be set"):
         connect("10.0.0.1:6379", num_cpus=2)
-
-
-def test_auto_without_a_cluster_says_so(monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    import ray._private.services
-
-    monkeypatch.setattr(ray._private.services, "find_gcs_addresses", functools.cache(lambda *arguments: set()))
-    with pytest.raises(ClusterError, match="cannot use Ray at auto"):
-        connect("auto")
