@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ablations.plan import Plan
 from ablations.run import Finished
+from experiments.provenance import versions
 
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
 
@@ -28,6 +29,8 @@ def print_plan(plan: Plan, slots: int) -> None:
         hashes = " ".join(at.cell.hash[:8] for at in cells)
         table.add_row(Text(name), f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), Text(hashes))
     Console().print(table)
+    for version in sorted(_other_torch_versions(plan)):
+        print(f"Warning: some settled cells were trained with torch {version}; this is {versions()['torch']}.")
     machine = plan.cells[0].cell.machine
     print(
         f"{len(plan.cells)} cells, {len(plan.to_run)} to run, {slots} at once "
@@ -59,6 +62,12 @@ def print_result(finished: Finished) -> None:
     print("Compare the runs in MLflow: make mlflow-ui (or: altformer mlflow-ui)")
     if outcome is not None and outcome.interrupted:
         print(f"Interrupted ({outcome.interrupted}): finished cells are kept; the same command goes on.")
+
+
+def _other_torch_versions(plan: Plan) -> set[str]:
+    """torch versions of settled cells other than the one in use, which may give other bits."""
+    used = {at.record["provenance"]["versions"]["torch"] for at in plan.cells if at.record and plan.settled(at)}
+    return used - {versions()["torch"]}
 
 
 def _table(*columns: str) -> Table:

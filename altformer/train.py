@@ -61,7 +61,7 @@ def train(config: Config, data: TrafficData, context: Context, folder: Path) -> 
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
     model = build_model(config.model, ForecastShape.of(config, data)).to(context.device)
     optimizer = _optimizer(config, model)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", config)
     progress = checkpoints.load_last(_identity(config, data), model, optimizer, context.device)
     trainee = _wrap(config, model, context)
 

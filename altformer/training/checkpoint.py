@@ -1,8 +1,8 @@
 """Checkpoints of a run: one folder an epoch, checked by sums, moved into place whole.
 
-A folder holds ``model.safetensors``, ``state.pt`` (optimizer), ``progress.json`` (epoch, best epoch, curve, identity of
-the run) and ``sums.json``. Random numbers and data order are functions of (seed, epoch, rank), so the epoch is
-all of their state.
+A folder holds ``model.safetensors``, ``state.pt`` (optimizer), ``config.json``, ``progress.json`` (epoch, best epoch,
+curve, identity of the run) and ``sums.json``. Random numbers, data order and learning rate are functions of (seed,
+epoch, rank) and the step, so the epoch is all of their state.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from altformer.config import Config
 from altformer.files import move_folder, write_json
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,9 @@ class Progress:
 class Checkpoints:
     """The checkpoints below one folder; keeps the best, the last, and the one before the last."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
+        self._config = config
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the state after the progress's epoch, then delete what need not be kept."""
@@ -58,6 +60,7 @@ class Checkpoints:
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, temporary / "model.safetensors")
         torch.save(optimizer.state_dict(), temporary / "state.pt")
+        write_json(temporary / "config.json", self._config.model_dump(mode="json"))
         write_json(temporary / "progress.json", progress.__dict__)
         write_json(temporary / "sums.json", {path.name: _sum(path) for path in sorted(temporary.iterdir())})
         move_folder(temporary, self._path(progress.epoch))

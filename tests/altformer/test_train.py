@@ -106,6 +106,8 @@ def test_kept_are_best_last_and_the_one_before(traffic, tiny, tmp_path):
     result = train(configured(tiny, epochs=6), traffic, BareContext(), tmp_path)
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {f"epoch-{epoch:04d}" for epoch in {result.best_epoch, 6, 5}}
+    config = json.loads((tmp_path / "checkpoints" / "epoch-0006" / "config.json").read_text())
+    assert type(tiny).model_validate(config) == configured(tiny, epochs=6)
 
 
 def test_best_epoch_is_scored_not_the_last(traffic, tiny, tmp_path, monkeypatch):
