@@ -154,7 +154,10 @@ def test_every_command_has_help(name, capsys):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_goes_on_to_the_same_bits(out, tmp_path, number, code):
-    command = [sys.executable, "-m", "experiments.cli", "train", "--cfg", "simulated", *SMALL, "--epochs", "6"]
+    # a job in the background of a script ignores SIGINT, and so would what these tests start there
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "from experiments.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", start, "train", "--cfg", "simulated", *SMALL, "--epochs", "6"]
     command += ["--steps_per_epoch", "30"]
     process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
