@@ -7,12 +7,14 @@ import gc
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
 
@@ -97,6 +99,8 @@ def connect(
     local = address == "local"
     if not local and (num_cpus, num_gpus, temp_dir) != (None, None, None):
         raise ClusterError(f"CPUs, GPUs and directory of the running cluster at {address} cannot be set from here")
+    if address not in ("local", "auto"):
+        _check_address(address)
     for name, value in _DRIVER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     authenticate(create_token=local)
@@ -172,6 +176,30 @@ def quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
+def listens(address: str, seconds: float = 5.0) -> bool:
+    """Whether something accepts connections at `host:port`."""
+    try:
+        parts = urlsplit(f"//{address}")
+        with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=seconds):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray would try for minutes, retrying on the user's terminal."""
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address} is an address for Ray Client, through which a matrix cannot be run; run on a machine of the "
+            "cluster with its own address (`host:6379`, or `auto` there)"
+        )
+    if not listens(address):
+        raise ClusterError(
+            f"no Ray cluster answers at {address}; the address is `host:port` of the head node (usually port 6379), "
+            "`auto` for a cluster running on this machine, or `local` for a Ray of our own"
+        )
+
+
 @contextlib.contextmanager
 def _ray_in_its_own_group() -> Iterator[None]:
     """Start Ray's processes in a process group of their own, without moving there ourselves.
@@ -205,13 +233,24 @@ def authenticate(create_token: bool) -> None:
             return  # a cluster without a token known here: Ray says whether it wants one
         os.environ["RAY_AUTH_MODE"] = "token"
     if os.environ["RAY_AUTH_MODE"].lower() == "token" and not there and create_token:
-        token.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileExistsError):  # another run was faster
-            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
+        try:
+            _write_token(token)
+        except OSError as error:
+            raise ClusterError(
+                f"cannot write Ray's access token: {error}; set RAY_AUTH_TOKEN_PATH to a file that can be written, or "
+                "RAY_AUTH_MODE=disabled on a machine without other users"
+            ) from error
     if "ray" in sys.modules:
         # Ray has read its settings at import; this is what it does itself when it switches the mode on.
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")
+
+
+def _write_token(token: Path) -> None:
+    """A new token, readable by its owner only."""
+    token.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):  # another run was faster
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 import threading
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
-from cluster.connection import authenticate
+from cluster.connection import authenticate, listens
 
 ANSWER_SECONDS = 5
 
@@ -31,7 +29,7 @@ def running_dashboards(address: str | None = None) -> dict[str, str]:
 
 def _dashboard(cluster: str) -> str | None:
     """The cluster's dashboard, if the cluster answers in time and something listens at the address it gives."""
-    if not _listens(cluster):
+    if not listens(cluster):
         return None
     answer: SimpleQueue[str | None] = SimpleQueue()
     # Ray tries for 40 seconds where something else listens.
@@ -40,7 +38,7 @@ def _dashboard(cluster: str) -> str | None:
         address = answer.get(timeout=ANSWER_SECONDS)
     except Empty:
         return None
-    return f"http://{address}" if address and _listens(address) else None
+    return f"http://{address}" if address and listens(address) else None
 
 
 def _told_by(cluster: str) -> str | None:
@@ -54,12 +52,3 @@ def _told_by(cluster: str) -> str | None:
     except Exception:  # Ray has no one error for a cluster that does not answer or does not know us
         return None
     return str(found.decode()) if found else None
-
-
-def _listens(address: str) -> bool:
-    try:
-        parts = urlsplit(f"//{address}")
-        with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=ANSWER_SECONDS):
-            return True
-    except (OSError, ValueError):
-        return False

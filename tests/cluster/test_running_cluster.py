@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from cluster.connection import authenticate, connect, leftovers
-from cluster.errors import ClusterError
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler
@@ -66,9 +65,3 @@ def test_a_running_cluster_is_used_on_all_nodes_and_left_running(address, tmp_pa
     assert not any(result["writeable"] for result in results)
     with connect(address) as again:
         assert len(again.nodes) == 2
-
-
-def test_a_running_clusters_size_cannot_be_set(monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ClusterError, match=r"running cluster at 10\.0\.0\.1:6379 cannot be set"):
-        connect("10.0.0.1:6379", num_cpus=2)
