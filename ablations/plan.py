@@ -13,6 +13,7 @@ from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_
 from ablations.matrix import Matrix
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
+from altformer.errors import UserError
 from altformer.files import write_json
 from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
@@ -87,7 +88,7 @@ class Plan:
             "matrix": self.matrix.model_dump(mode="json"),
             "profile": self.profile,
             "dataset": self.data.name,
-            "data_hash": self.data.content_hash,
+            "data_hash": self.data.identity,
             "scheduler": self.scheduler,
             "params": dict(self.params),
             "cells": cells,
@@ -100,6 +101,8 @@ def configurations(
     """The configuration of every arm (with seed 0); UserError for arms that conflict with ``--set`` or are equal."""
     refuse_set_fields(arms, settings)
     varied = varied_fields(arms)
+    if "seed" in {*varied, *settings}:
+        raise UserError("seed: a matrix runs every arm with the seeds 0..N-1; choose N with --seeds or seeds:")
 
     def resolve(arm: Arm) -> Config:
         return compose(
@@ -127,11 +130,11 @@ def make_plan(
     for seed in range(seeds):
         for arm in arms:
             config = configs[arm.name].model_copy(update={"seed": seed})
-            cell = make_cell(config, machine, data.content_hash, out, profile)
+            cell = make_cell(config, machine, data.identity, out, profile)
             cells.append(PlannedCell(arm.name, seed, cell, read_record(cell.folder)))
     identity = {
         "matrix": matrix.name,
-        "data": data.content_hash,
+        "data": data.identity,
         "profile": profile,
         "settings": {name: str(value) for name, value in settings.items()},
         "machine": asdict(machine),

@@ -76,7 +76,7 @@ class MatrixTracker:
         tags = {
             "matrix": plan.matrix.name,
             "dataset": plan.data.name,
-            "data_hash": plan.data.content_hash,
+            "data_hash": plan.data.identity,
             "profile": plan.profile,
             "git_commit": str(started_by.get("git_commit")),
             "command": str(started_by.get("command")),

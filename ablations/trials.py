@@ -48,7 +48,7 @@ def run_unsettled(plan: Plan, connection: Connection, tracker: MatrixTracker, st
     return run_cells(
         works,
         train_cell,
-        {plan.data.content_hash: plan.data},
+        {plan.data.identity: plan.data},
         resources=plan.matrix.resources,
         scheduler=parse_scheduler(rule),
         connection=connection,

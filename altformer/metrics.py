@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 HORIZONS = (3, 6, 12)
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[str, float | None]]
 
 
 class ErrorSums:
@@ -40,7 +40,10 @@ class ErrorSums:
             dist.all_reduce(self.sums)
 
     def scores(self) -> Scores:
-        """``{"3": {mae, rmse, mape}, "6": ..., "12": ..., "all": ...}``; steps beyond the horizon are left out."""
+        """``{"3": {mae, rmse, mape}, "6": ..., "12": ..., "all": ...}``; steps beyond the horizon are left out.
+
+        A number over no observed target at all is None.
+        """
         sums = self.sums.cpu()
         output_len = sums.shape[1]
         steps = {str(step): sums[:, step - 1] for step in sorted({*HORIZONS, output_len}) if step <= output_len}
@@ -51,10 +54,10 @@ class ErrorSums:
         return float(self.sums[3].sum() / self.sums[6].sum())
 
 
-def _scores_of(sums: Tensor) -> dict[str, float]:
+def _scores_of(sums: Tensor) -> dict[str, float | None]:
     absolute, squared, ratio, _, count, scored, _ = sums
     return {
-        "mae": float(absolute / count),
-        "rmse": float((squared / count).sqrt()),
-        "mape": float(100 * ratio / scored),
+        "mae": float(absolute / count) if count else None,
+        "rmse": float((squared / count).sqrt()) if count else None,
+        "mape": float(100 * ratio / scored) if scored else None,
     }

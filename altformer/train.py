@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.data.windows import Batch, Windows
+from altformer.errors import UserError
 from altformer.evaluate import score
 from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
@@ -82,7 +83,9 @@ def train(config: Config, data: TrafficData, context: Context, folder: Path) -> 
             _forecaster(model, windows), windows, "val", config.dataset.val_stride, context.rank, context.world_size
         )
         metrics |= {**flatten("val", val), "epoch_seconds": time.perf_counter() - started}
-        if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["val_mae"]):
+        if "val_mae" not in metrics:
+            raise UserError("no target of the validation part is observed: there is nothing to select an epoch by")
+        if not all(map(math.isfinite, metrics.values())):
             return end("diverged")
         progress.add(metrics, val)
         if context.rank == 0:
@@ -117,10 +120,11 @@ def _train_epoch(
         lr = training.scheduler.rate(first_step + step, training.epochs * len(batches), len(batches), training.lr)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        batch = _own_share(windows, origins, context)
+        batch, share = _own_share(windows, origins, context)
         with torch.autocast(context.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
             scaled = model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week)
         loss_sum, count = loss_of(windows.scaler.unscale(scaled), batch.target, batch.target_observed)
+        loss_sum, count = loss_sum * share, count * share
         totals += torch.stack([loss_sum.detach(), count])
         if context.world_size > 1:
             dist.all_reduce(count)
@@ -148,13 +152,10 @@ def _epoch_batches(config: Config, windows: Windows, epoch: int) -> tuple[Tensor
     return tuple(batches[: config.training.steps_per_epoch])
 
 
-def _own_share(windows: Windows, origins: Tensor, context: Context) -> Batch:
-    """This rank's windows of a global batch; a rank left without any takes one that counts nothing."""
+def _own_share(windows: Windows, origins: Tensor, context: Context) -> tuple[Batch, int]:
+    """This rank's windows of a global batch, and 1; a rank left without any takes one window, which counts 0."""
     own = origins[context.rank :: context.world_size]
-    if len(own):
-        return windows.batch(own)
-    batch = windows.batch(origins[:1])
-    return batch._replace(target=batch.target * 0, target_observed=torch.zeros_like(batch.target_observed))
+    return (windows.batch(own), 1) if len(own) else (windows.batch(origins[:1]), 0)
 
 
 def _forecaster(model: nn.Module, windows: Windows) -> Any:
@@ -188,7 +189,7 @@ def _out_of_patience(config: Config, progress: Progress) -> bool:
 
 
 def _identity(config: Config, data: TrafficData) -> str:
-    return hashlib.sha256((config.model_dump_json() + data.content_hash).encode()).hexdigest()
+    return hashlib.sha256((config.model_dump_json() + data.identity).encode()).hexdigest()
 
 
 def _mix(*numbers: int) -> int:

@@ -5,10 +5,12 @@ The same cell is the same folder whoever runs it: ``altformer train``, a matrix 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from altformer.config import Config
+from altformer.errors import UserError
 from altformer.files import write_json, write_text
 from experiments import provenance
 
@@ -72,29 +75,55 @@ def read_record(folder: Path) -> Record | None:
 def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
     """Train a cell and, on rank 0, write its record unless it was interrupted; returns the record.
 
-    ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell.
+    ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell. Cells
+    are shared by matrices: one that another process trains is waited for, and its record taken. With several workers
+    that would keep the other ranks waiting, so it is an error.
     """
+    if context.rank != 0:
+        return _train(cell, data, context, started_by)
+    with _only_trainer(cell.folder, wait=context.world_size == 1) as waited:
+        record = read_record(cell.folder) if waited else None
+        if record is not None and record["status"] in ("done", "diverged"):
+            return record
+        write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False))
+        write_text(cell.folder / "environment.txt", provenance.environment())
+        record = _train(cell, data, context, started_by)
+        if record["status"] != "interrupted":
+            write_json(cell.folder / "record.json", record)
+        return record
+
+
+def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
     import torch
 
     from altformer.train import train
 
     torch.set_num_threads(cell.machine.threads)
     started = provenance.now()
-    if context.rank == 0:
-        write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False))
-        write_text(cell.folder / "environment.txt", provenance.environment())
     result = train(cell.config, data, context, cell.folder)
-    values = asdict(result)
-    record: Record = {
+    return {
         **_identity(cell),
-        **values,
+        **asdict(result),
         "stopped_by": started_by.get("scheduler") if result.status == "stopped" else None,
         "provenance": {**_provenance(cell, started_by), "started": started, "ended": provenance.now()},
         "error": None,
     }
-    if context.rank == 0 and result.status != "interrupted":
-        write_json(cell.folder / "record.json", record)
-    return record
+
+
+@contextmanager
+def _only_trainer(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the cell's lock, which the system frees when its holder dies; yields whether it had to be waited for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        waited = False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if not wait:
+                raise UserError(f"{folder}: this cell is being trained by another process") from None
+            waited = True
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield waited
 
 
 def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Record:
@@ -140,5 +169,6 @@ def _identity(cell: Cell) -> Record:
 def _provenance(cell: Cell, started_by: Mapping[str, Any]) -> Record:
     given = {key: started_by.get(key) for key in ("git_commit", "git_dirty", "command", "matrix")}
     hardware = provenance.hardware(cell.machine.device)
-    repeat = repeat_command(cell, started_by.get("started_in"))
+    alone = cell.machine.workers == 1  # a bare run has one worker; several are repeated as they were started
+    repeat = repeat_command(cell, started_by.get("started_in")) if alone else started_by.get("command")
     return {**given, "repeat": repeat, "versions": provenance.versions(), "hardware": hardware}

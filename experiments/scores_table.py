@@ -11,7 +11,8 @@ def scores_table(title: str, scores: dict[str, Any], step_minutes: int) -> str:
     for step, values in scores.items():
         if isinstance(values, dict):
             name = "all steps" if step == "all" else f"{int(step) * step_minutes} min"
-            rows.append(f"  {name:<16}{values['mae']:>9.4f}{values['rmse']:>9.4f}{values['mape']:>9.4f}")
+            numbers = (values[metric] for metric in ("mae", "rmse", "mape"))
+            rows.append(f"  {name:<16}" + "".join(f"{'-' if n is None else f'{n:.4f}':>9}" for n in numbers))
     rows.append(
         f"  {scores['windows']} windows; MAE with missing readings scored as zeros: {scores['mae_unmasked']:.4f}"
     )

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     data = load(config.dataset)
     machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
-    cell = make_cell(config, machine, data.content_hash, args.out, args.profile)
+    cell = make_cell(config, machine, data.identity, args.out, args.profile)
     name = args.experiment_name or (path.parent.name if path.stem == "config" else path.stem)
     if args.again:
         shutil.rmtree(cell.folder, ignore_errors=True)

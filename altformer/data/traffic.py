@@ -5,6 +5,7 @@ n: sensors, T: rows (time steps)
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -39,6 +40,14 @@ class TrafficData:
     adjacency: Readings | None
     user_file: bool
     content_hash: str
+
+    @property
+    def identity(self) -> str:
+        """What of the data decides numbers: the content hash, and for a user's own file also its time axis (hex)."""
+        if not self.user_file:
+            return self.content_hash
+        axis = f"{self.content_hash} {self.step_minutes}\n".encode() + self.times.astype("<i8").tobytes()
+        return hashlib.sha256(axis).hexdigest()
 
     @property
     def start(self) -> np.datetime64:

@@ -45,7 +45,7 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints below one folder; keeps the best, the last, and the one before the last."""
+    """The checkpoints below one folder; keeps the best, the last, and the one before with the best until then."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Checkpoints:
         write_json(temporary / "progress.json", progress.__dict__)
         write_json(temporary / "sums.json", {path.name: _sum(path) for path in sorted(temporary.iterdir())})
         move_folder(temporary, self._path(progress.epoch))
-        keep = {progress.best_epoch, progress.epoch, progress.epoch - 1}
+        keep = {progress.best_epoch, progress.epoch, progress.epoch - 1, _best_before_last(progress)}
         for path in self.folder.glob("epoch-*"):
             if path not in {self._path(epoch) for epoch in keep}:
                 shutil.rmtree(path)
@@ -93,6 +93,12 @@ class Checkpoints:
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:04d}"
+
+
+def _best_before_last(progress: Progress) -> int:
+    """The best epoch when the last one was not there yet, which the checkpoint before the last needs."""
+    before = progress.curve[:-1]
+    return 1 + min(range(len(before)), key=lambda index: before[index]["val_mae"]) if before else 0
 
 
 def _sum(path: Path) -> str:

@@ -87,6 +87,7 @@ def test_dry_run_prints_the_cells_and_writes_nothing(name, tmp_path, capsys):
     [
         (["depht"], "did you mean 'depth'"),
         (["depth", "--set", "temporal_depth_1=4"], "temporal_depth_1.*arm"),
+        (["depth", "--set", "seed=3"], "choose N with --seeds"),
         (["depth", "--seeds", "0"], "--seeds must be at least 1"),
         (["depth", "--profile", "quik"], "did you mean 'quick'"),
         (["depth", "--set", "embed_dm=4"], "did you mean 'embed_dim'"),

@@ -30,10 +30,18 @@ def worker(rank, world_size, store, config, data, folder, queue):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [16, 15])  # an odd batch gives the ranks unequal shares
-def test_two_ranks_equal_one(traffic, tiny, tmp_path, batch_size):
-    """20 steps without dropout; also batches of a single window, of which one rank gets none."""
-    training = tiny.training.model_copy(update={"batch_size": batch_size, "epochs": 4})
+@pytest.mark.parametrize(
+    ("batch_size", "steps", "loss"),
+    [
+        (16, 5, "masked_mae"),
+        (15, 5, "masked_mae"),  # an odd batch gives the ranks unequal shares
+        (263, None, "mae_unmasked"),  # the last batch of 264 windows has a single one, of which one rank gets none
+    ],
+)
+def test_two_ranks_equal_one(traffic, tiny, tmp_path, batch_size, steps, loss):
+    """Four epochs without dropout."""
+    update = {"batch_size": batch_size, "epochs": 4, "steps_per_epoch": steps, "loss": loss}
+    training = tiny.training.model_copy(update=update)
     config = tiny.model_copy(
         update={"training": training, "model": tiny.model.model_copy(update={"dropout": 0.0, "fusion_dropout": 0.0})}
     )

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from altformer import train as loop
+from altformer.config import Config
+from altformer.data.config import DatasetConfig
 from altformer.train import train
+from altformer.training.checkpoint import Checkpoints, Progress
 from altformer.training.context import BareContext
 
 GOLDEN = Path(__file__).parent / "golden_curve.json"
@@ -105,9 +108,38 @@ def test_checkpoints_of_another_run_are_not_resumed(traffic, tiny, tmp_path):
 def test_kept_are_best_last_and_the_one_before(traffic, tiny, tmp_path):
     result = train(configured(tiny, epochs=6), traffic, BareContext(), tmp_path)
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-    assert kept == {f"epoch-{epoch:04d}" for epoch in {result.best_epoch, 6, 5}}
+    values = [epoch["val_mae"] for epoch in result.curve]
+    best_before = 1 + values[:5].index(min(values[:5]))
+    assert kept == {f"epoch-{epoch:04d}" for epoch in {result.best_epoch, 6, 5, best_before}}
     config = json.loads((tmp_path / "checkpoints" / "epoch-0006" / "config.json").read_text())
     assert type(tiny).model_validate(config) == configured(tiny, epochs=6)
+
+
+def test_the_one_before_the_last_can_be_resumed_when_the_last_is_the_best(tmp_path):
+    """Validation 5, 4, 4.5, 4.6, 3.9: when epoch 5 is damaged, epoch 4 goes on with epoch 2 as the best."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoints, progress = Checkpoints(tmp_path, Config(dataset=DatasetConfig(name="simulated"))), Progress("run")
+    for epoch, value in enumerate([5, 4, 4.5, 4.6, 3.9], start=1):
+        progress.add({"epoch": epoch, "val_mae": value}, {})
+        checkpoints.save(model, optimizer, progress)
+    (tmp_path / "epoch-0005" / "model.safetensors").write_bytes(b"damaged")
+    found = checkpoints.load_last("run", model, optimizer, torch.device("cpu"))
+    assert (found.epoch, found.best_epoch) == (4, 2)
+
+
+def test_horizons_without_an_observed_target_have_no_score(traffic, tiny, tmp_path):
+    """A network that is silent whenever step 3 falls due still trains and is scored at the other steps."""
+    config = tiny.model_copy(update={"dataset": tiny.dataset.model_copy(update={"val_stride": 48, "test_stride": 48})})
+    values = traffic.values.copy()
+    parts = loop.Windows.of(traffic, 12, 12).origins
+    for part in ("val", "test"):
+        values[parts[part][::48] + 2] = 0
+    result = train(config, replace(traffic, values=values), BareContext(), tmp_path)
+    assert result.status == "done"
+    assert result.test["3"] == {"mae": None, "rmse": None, "mape": None}
+    assert result.test["6"]["mae"] > 0 and "val_mae_3" not in result.curve[0]
+    json.dumps([result.test, result.val, result.curve], allow_nan=False)
 
 
 def test_best_epoch_is_scored_not_the_last(traffic, tiny, tmp_path, monkeypatch):

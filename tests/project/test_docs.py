@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,17 @@ def test_make_without_a_target_lists_them():
     assert {"ablation-depth", "test", "bench", "mlflow-ui", "dashboard"} <= listed
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets == listed, "every target has its line"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["data", "list"], "simulated"),
+        (["data", "info", "simulated"], "missing"),
+        (["ablate", "depth", "--dataset", "simulated", "--dry-run"], "2-2-2-2 (baseline)"),
+    ],
+)
+def test_the_installed_command_runs_from_anywhere(arguments, expected, tmp_path):
+    command = Path(sys.executable).parent / "altformer"
+    done = subprocess.run([str(command), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and expected in done.stdout, done.stderr
