@@ -62,7 +62,9 @@ def test_check_says_what_is_missing(resources, nodes, said):
 
 
 def test_check_passes_what_fits():
-    Resources(workers=2, cpus_per_worker=2).check([CPU4])
+    fits = Resources(workers=2, cpus_per_worker=2)
+    fits.check([CPU4])
+    assert fits.slots([CPU4]) == 1
 
 
 @pytest.mark.parametrize(
