@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
@@ -23,9 +24,6 @@ _DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray would warn that it no longer hides the GPUs from work that asked for none; hide them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    # What Ray prints to stdout although it is not ours to mend (with few CPUs a worker group always causes the first)
-    # or is told with the cell (the second). That a worker was killed for memory is still printed.
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started on node|A worker died or was killed while",
 }
 
 # In every process of ours on the cluster.
@@ -47,6 +45,10 @@ _WORKER_ENVIRONMENT = {
 
 # Detached actors without resources that Ray Train keeps as long as the cluster lives.
 _RAYS_OWN = ("TrainStateActor", "_AutoscalingCoordinatorActor")
+
+# What Ray prints to stdout although it is not ours to mend (with few CPUs a worker group always causes the first) or is
+# told with the cell (the second). That a worker was killed for want of memory is still printed.
+_NOT_PRINTED = "PYTHON worker processes have been started on node|A worker died or was killed while"
 
 _TOKEN_FILE = Path(".ray") / "auth_token"
 
@@ -106,6 +108,7 @@ def connect(
     authenticate(create_token=local)
     import ray
 
+    _print_less()
     own: dict[str, Any] = {}
     if local:
         own = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
@@ -222,6 +225,14 @@ def _ray_in_its_own_group() -> Iterator[None]:
 
 def _worker_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
+
+
+def _print_less() -> None:
+    """What RAY_DEDUP_LOGS_SKIP_REGEX does, but also when Ray has been imported before; the user's own stands."""
+    from ray._private import ray_logging
+
+    for printed in (ray_logging.stdout_deduplicator, ray_logging.stderr_deduplicator):
+        printed.skip_re = printed.skip_re or re.compile(_NOT_PRINTED)
 
 
 def authenticate(create_token: bool) -> None:

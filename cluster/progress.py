@@ -21,6 +21,9 @@ Clock = Callable[[], float]
 # Not a terminal: at most one line of progress in so many seconds, besides one for each start and end.
 _LINE_SECONDS = 30.0
 
+# Of an error's last line; all of it is in the cell's record.
+_WHY_LETTERS = 160
+
 _STYLES = {
     "running": "bold",
     "done": "green",
@@ -41,8 +44,26 @@ class Row:
     epoch: int = 0
     best: float | None = None
     began: float = 0.0
+    first_epoch_at: float = 0.0
     last_epoch_at: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds per epoch; from the second on, since the first contains what starting took."""
+        if self.epoch > 1 and self.last_epoch_at > self.first_epoch_at:
+            return (self.last_epoch_at - self.first_epoch_at) / (self.epoch - 1)
+        return self.first_epoch_at - self.began if self.epoch else None
+
+    @property
+    def start(self) -> float:
+        """Seconds before the first epoch began: processes and imports, in a slot's first cell."""
+        return max(self.first_epoch_at - self.began - (self.pace or 0.0), 0.0)
+
+    @property
+    def tail(self) -> float:
+        """Seconds that an ended cell took after its last epoch."""
+        return max(self.seconds - (self.last_epoch_at - self.began), 0.0)
 
 
 class Tally(Listener):
@@ -65,13 +86,15 @@ class Tally(Listener):
     def cell_started(self, work: Work) -> None:
         """The cell runs from now."""
         now = self._clock()
-        self.rows[work.key] = Row(work, "running", began=now, last_epoch_at=now)
+        self.rows[work.key] = Row(work, "running", began=now, first_epoch_at=now, last_epoch_at=now)
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """Count the epoch and keep the best metric."""
         row = self.rows[work.key]
-        row.epoch = int(metrics.get("epoch", row.epoch + 1))
         row.last_epoch_at = self._clock()
+        if not row.epoch:
+            row.first_epoch_at = row.last_epoch_at
+        row.epoch = int(metrics.get("epoch", row.epoch + 1))
         value = metrics.get(self.metric)
         if isinstance(value, (int, float)) and math.isfinite(value):
             row.best = float(value) if row.best is None else self._better(row.best, float(value))
@@ -93,15 +116,17 @@ class Tally(Listener):
     def eta(self) -> float | None:
         """Seconds until the last cell ends, by handing the waiting ones to slots as they fall free; None if unknown.
 
-        A running cell is expected to take its remaining epochs at its own pace; a waiting one as long as those ended
-        took on average (stopped ones count, as more will be), before any has ended its epochs at the average pace.
+        A running cell is expected to take its remaining epochs at its own pace, and then as long as ended ones took
+        after their last; a waiting one as long as ended ones on average (stopped ones count, as more will be), before
+        any has ended its epochs at the average pace. What starting a slot's processes took is not expected again.
         """
         running = [row for row in self.rows.values() if row.status == "running"]
         waiting = [row for row in self.rows.values() if row.status == "waiting"]
-        pace = self._pace()
-        ended = [row.seconds for row in self.rows.values() if row.status in ("done", "stopped", "diverged")]
-        usual = sum(ended) / len(ended) if ended else None
-        free = [self._remaining(row, pace, usual) for row in running]
+        ended = [row for row in self.rows.values() if row.status in ("done", "stopped", "diverged")]
+        pace = _mean([row.pace for row in self.rows.values() if row.pace is not None])
+        usual = _mean([row.seconds - row.start for row in ended])
+        tail = _mean([row.tail for row in ended if row.status == "done"]) or 0.0
+        free = [self._remaining(row, pace, usual, tail) for row in running]
         waits = [usual if usual is not None else _times(row.work.epochs, pace) for row in waiting]
         if None in free or None in waits:
             return None
@@ -112,16 +137,9 @@ class Tally(Listener):
             heapq.heapreplace(slots, slots[0] + (seconds or 0.0))
         return max(slots)
 
-    def _pace(self) -> float | None:
-        """Seconds per epoch over all cells."""
-        seconds = sum(row.last_epoch_at - row.began for row in self.rows.values() if row.epoch)
-        epochs = sum(row.epoch for row in self.rows.values())
-        return seconds / epochs if epochs else None
-
-    def _remaining(self, row: Row, pace: float | None, usual: float | None) -> float | None:
-        own = (row.last_epoch_at - row.began) / row.epoch if row.epoch else pace
-        total = _times(row.work.epochs, own)
-        total = usual if total is None else total
+    def _remaining(self, row: Row, pace: float | None, usual: float | None, tail: float) -> float | None:
+        epochs = _times(row.work.epochs, row.pace if row.epoch else pace)
+        total = usual if epochs is None else row.start + epochs + tail
         return None if total is None else max(total - self.elapsed(row), 0.0)
 
 
@@ -156,7 +174,7 @@ class Lines(Tally):
         """Say how."""
         super().cell_ended(work, ended)
         row = self.rows[work.key]
-        why = f": {ended.error.splitlines()[-1]}" if ended.error else ""
+        why = f": {ended.error.splitlines()[-1][:_WHY_LETTERS]}" if ended.error else ""
         best = f", best {self.metric} {_number(row.best)}"
         self._say(f"{ended.status:<6} {work.name}, epoch {_epochs(row)}{best}, {duration(ended.seconds)}{why}")
 
@@ -258,6 +276,10 @@ def duration(seconds: float) -> str:
 def one_line(text: str) -> str:
     """The text with anything that would move the cursor made a space; names come from users."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _times(epochs: int | None, pace: float | None) -> float | None:

@@ -74,6 +74,22 @@ def test_eta_hands_waiting_cells_to_slots_as_they_fall_free():
     assert tally.eta() == pytest.approx(100)
 
 
+def test_eta_expects_the_start_of_processes_once_and_the_end_of_a_cell_each_time():
+    clock, cells = Clock(), works(3)
+    tally = Tally(clock=clock)
+    tally.matrix_started(cells, slots=1)
+    tally.cell_started(cells[0])
+    epoch(tally, clock, cells[0], 1, seconds=30)  # 20 s of it are imports
+    for number in (2, 3, 4):
+        epoch(tally, clock, cells[0], number)
+    tally.cell_ended(cells[0], Ended("done", {}, None, 65.0))  # 5 s of scoring
+    assert tally.eta() == pytest.approx(2 * 45)
+    tally.cell_started(cells[1])
+    epoch(tally, clock, cells[1], 1)
+    epoch(tally, clock, cells[1], 2)
+    assert tally.eta() == pytest.approx(2 * 10 + 5 + 45)
+
+
 def test_eta_uses_a_running_cells_own_pace():
     clock, cells = Clock(), works(2)
     tally = Tally(clock=clock)
@@ -114,7 +130,7 @@ def test_lines_are_few_and_say_starts_ends_and_reasons():
         epoch(lines, clock, cells[0], number, seconds=1.0)
     lines.cell_ended(cells[0], Ended("done", {}, None, 101.0))
     lines.cell_started(cells[1])
-    lines.cell_ended(cells[1], Ended("failed", None, "Traceback\n  ...\nValueError: [red]x[/red]", 2.0))
+    lines.cell_ended(cells[1], Ended("failed", None, "Traceback\n  ...\nValueError: [red]x[/red]" + "." * 200, 2.0))
     lines.matrix_ended(Outcome({}, (), None, 1, 103.0))
     said = [line.split(" ", 1)[1] for line in out.file.getvalue().splitlines()]
     progress = [line for line in said if "; running: " in line]
@@ -125,7 +141,7 @@ def test_lines_are_few_and_say_starts_ends_and_reasons():
         "start  cell 0",
         "done   cell 0, epoch 100/100, best val_mae -95.0000, 1 min 41 s",
         "start  cell 1",
-        "failed cell 1, epoch 0/100, best val_mae -, 2 s: ValueError: [red]x[/red]",
+        "failed cell 1, epoch 0/100, best val_mae -, 2 s: ValueError: [red]x[/red]" + "." * 136,
         "1 done, 1 failed",
     ]
 
