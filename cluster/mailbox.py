@@ -93,6 +93,7 @@ class _Slot:
         self.closed = False
         self.changed = asyncio.Event()
         self.members: list[Any] = []
+        self.group: Any = None
 
 
 class Mailbox:
@@ -148,10 +149,12 @@ class Mailbox:
 
     # The ranks' calls
 
-    async def join(self, slot: str, member: Any) -> list[Job]:
-        """A rank is there; returns the job. Members of a group give their actor's handle."""
+    async def join(self, slot: str, member: Any, group: Any) -> list[Job]:
+        """A rank is there; returns the job. Members of a group give their actor's handle and their placement group."""
+        place = self._slots[slot]
         if member is not None:
-            self._slots[slot].members.append(member)
+            place.members.append(member)
+            place.group = group
         return self._job
 
     async def next(self, slot: str, number: int) -> dict[str, Any] | None:
@@ -188,6 +191,11 @@ class Mailbox:
         self._interrupted = reason
         for cell in self._current():
             cell.stop(reason)
+
+    async def groups(self, key: str) -> list[Any]:
+        """The placement groups of slots whose last cell was this one."""
+        slots = [slot for slot in self._slots.values() if slot.cells and slot.cells[-1].key == key]
+        return [slot.group for slot in slots if slot.group is not None]
 
     async def abandon(self) -> None:
         """Wait for no cell any longer: trials return, and their processes are ended."""

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.util import remove_placement_group
 
 from cluster.connection import Connection, leftovers, quiet, release_groups
 from cluster.errors import ClusterError
@@ -117,7 +118,7 @@ def _run(
         storage=str(scratch),
     )
     name = f"mailbox-{uuid.uuid4().hex[:12]}"
-    mailbox = start_mailbox(name, job, {work.key: work.payload for work in watch.works})
+    mailbox = watch.mailbox = start_mailbox(name, job, {work.key: work.payload for work in watch.works})
     cells = [{"key": work.key, "name": work.name, "epochs": work.epochs} for work in watch.works]
     tuner = tune.Tuner(
         Trial,
@@ -140,6 +141,7 @@ def _run(
         with watch.interruption.handled(mailbox, grace_seconds):
             tuner.fit()
     finally:
+        watch.mailbox = None
         ray.kill(mailbox)
         _settle()
 
@@ -191,6 +193,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self.works = tuple(works)
         self.ended: dict[str, Ended] = {}
         self.interruption = Interruption()
+        self.mailbox: Any = None
         self._by_key = {work.key: work for work in works}
         self._listeners = tuple(listeners)
         self._broken: set[int] = set()
@@ -236,10 +239,18 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         error = _error_of(trial)
         if isinstance(error, TrainFunctionError):
             self._end(trial, "failed", None, str(error))
-        elif self.interruption.event.is_set():
+            return
+        self._release(trial.config["cell"]["key"])
+        if self.interruption.event.is_set():
             self._end(trial, "interrupted", None, None)
         else:
             self._end(trial, "failed", None, str(error))
+
+    def _release(self, key: str) -> None:
+        """Give back what a trial's workers held whose process has died, and with it whoever would have done so."""
+        with contextlib.suppress(ray.exceptions.RayError):  # else at the end of the matrix
+            for group in ray.get(self.mailbox.groups.remote(key), timeout=10):
+                remove_placement_group(group)
 
     def _end(self, trial: Any, status: str, result: dict[str, Any] | None, error: str | None) -> None:
         work = self._by_key[trial.config["cell"]["key"]]

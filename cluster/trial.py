@@ -131,7 +131,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _run(self, slot: str) -> None:
         """The slot's Train run, from the first cell to the last, or to a failing one."""
         try:
-            [job] = ray.get(self._mailbox.join.remote(slot, None))
+            [job] = ray.get(self._mailbox.join.remote(slot, None, None))
             fit(job, self._mailbox_name, slot)
         except BaseException as caught:
             ray.get(self._mailbox.fail.remote(slot, _text(caught)))
@@ -140,7 +140,6 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 def fit(job: Job, mailbox: str, slot: str) -> None:
     """Run the slot's cells through Ray Train until the mailbox closes it; raises what a cell raised."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     each = {"CPU": float(job.cpus_per_worker)} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {})
     grouped = ScalingConfig(
@@ -152,19 +151,38 @@ def fit(job: Job, mailbox: str, slot: str) -> None:
     run = RunConfig(name=f"slot-{slot}", storage_path=job.storage, failure_config=FailureConfig(max_failures=0))
     config = {"mailbox": mailbox, "slot": slot}
     scaling = grouped if job.workers > 1 else ScalingConfig(num_workers=0)
-    TorchTrainer(_ranks_loop, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
+    _trainer()(_ranks_loop, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
+
+
+def _trainer() -> Any:
+    """Train's TorchTrainer without the actor that watches over the placement group of a controller that dies.
+
+    That actor asks the dashboard every second, and a run does not end before its last question is answered: seconds on
+    a busy machine, and without a dashboard always. The driver does its work when a trial's process has died.
+    """
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks: list[Any] = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ != "PlacementGroupCleanerCallback"]
+
+    return Trainer
 
 
 def _ranks_loop(config: dict[str, Any]) -> None:
     """Runs on every rank: one cell after another."""
     import ray.train
+    from ray.util import get_current_placement_group
 
     slot = config["slot"]
     train = ray.train.get_context()
     rank, world_size = train.get_world_rank(), train.get_world_size()
     mailbox = ray.get_actor(config["mailbox"])
-    member = ray.get_runtime_context().current_actor if world_size > 1 else None
-    [job] = ray.get(mailbox.join.remote(slot, member))
+    grouped = world_size > 1
+    member = ray.get_runtime_context().current_actor if grouped else None
+    group = get_current_placement_group() if grouped else None
+    [job] = ray.get(mailbox.join.remote(slot, member, group))
     prepare_process(job)
     # Once, so that what a train function derives from `shared` can be kept from cell to cell.
     function, shared = ray.get([job.train_function, job.shared])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ def train(payload, shared, context):
             raise ValueError(f"broken in epoch {epoch}")
         if payload.get("dies") == (context.rank, epoch):
             os._exit(7)
+        if payload.get("kills_trial") == (context.rank, epoch):
+            kill_trial()
         context.report({"epoch": epoch, "val_mae": payload.get("error", 1.0) / epoch})
         if context.should_stop():
             break
@@ -61,6 +64,15 @@ def train(payload, shared, context):
         "cwd": str(Path.cwd()),
         **payload.get("result", {}),
     }
+
+
+def kill_trial():
+    """Kill the process of the one trial of this Ray: like this worker it is a child of the node's raylet."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Trial"):
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getppid():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def on_gpu(payload, shared, context):
@@ -245,6 +257,13 @@ def test_groups_of_two_agree_on_every_epoch_and_share_nothing_but_the_cluster(ru
             assert ended.result["ranks"] == 2
             assert ended.result["threads"] == (1, 1, "1")
             assert ended.result["shared"][:2] == (float(SHARED.sum()), False)
+
+
+def test_a_group_whose_trial_is_killed_gives_its_cpus_to_the_next(run):
+    outcome, _, _ = run([{"kills_trial": (1, 2)}, {}], workers=2, cpus_per_worker=2)
+    assert outcome.slots == 1
+    assert [outcome.ended[f"key{index}"].status for index in range(2)] == ["failed", "done"]
+    assert "died" in outcome.ended["key0"].error
 
 
 def test_fractions_put_several_cells_on_a_gpu(run):
