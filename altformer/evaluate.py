@@ -1,16 +1,33 @@
-"""One scoring for every forecaster: naive baselines and models, validation and test."""
+"""One scoring for every forecaster: naive baselines and models, validation and test.
+
+b: batch, h: output steps, n: sensors
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from altformer.baselines import Forecaster
 from altformer.data.windows import Split, Windows
 from altformer.metrics import ErrorSums
 
+Forecaster = Callable[[Tensor], Tensor]  # forecast origins (b,) -> forecast (b,h,n) in the data's unit
+
 SCORING_BATCH = 64
+
+
+def model_forecaster(model: nn.Module, windows: Windows) -> Forecaster:
+    """The model, in evaluation mode and float32, as a function of forecast origins (b,): (b,h,n) in the data's unit."""
+
+    def forecast(origins: Tensor) -> Tensor:
+        model.eval()
+        batch = windows.batch(origins)
+        return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
+
+    return forecast
 
 
 def score(

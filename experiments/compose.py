@@ -6,6 +6,7 @@ matrix varies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,19 @@ class Layer:
             del self.values[below]
         self.values[path], self.places[path] = value, place
 
+    @property
+    def model_type(self) -> str:
+        """Which model the values so far describe."""
+        return str(self.values.get("model.type", "altformer"))
+
     def update(self, other: Layer, skip: Collection[str] = ()) -> None:
-        """Lay another layer on top, leaving out fields at, above or below the skipped ones."""
+        """Lay another layer on top, leaving out fields at, above or below the skipped ones.
+
+        Another type of model drops the fields of the one below it, since they were chosen for that one.
+        """
+        if other.values.get("model.type", self.model_type) != self.model_type:
+            for path in [path for path in self.values if path.startswith("model.")]:
+                del self.values[path]
         for path, value in other.values.items():
             if not any(_overlap(path, skipped) for skipped in skip):
                 self.set(path, value, other.places[path])
@@ -61,7 +73,9 @@ def compose(  # one argument per layer of the precedence
     if dataset is not None:
         _replace_dataset(config, dataset)
     if profile is not None:
-        config.update(profile_layer(profile), skip=[locate(name) for name in varied])
+        skip = [locate(name) for name in varied]
+        ours = config.model_type == "altformer"  # whose sizes the profile knows
+        config.update(profile_layer(profile), skip=skip if ours else [*skip, "model"])
     config.update(settings_layer(settings or {}, "--set"))
     config.update(settings_layer(arm or {}, "arm"))
     return validate(config)
@@ -131,6 +145,8 @@ def validate(layer: Layer) -> Config:
         target = nested
         for key in above:
             deeper = target.setdefault(key, {})
+            if deeper is None:  # what was off until now
+                deeper = target[key] = {}
             if not isinstance(deeper, dict):  # a short form such as `scheduler: OneCycleLR`
                 deeper = target[key] = {"type" if key in ("scheduler", "optimizer") else "name": deeper}
             target = deeper
@@ -145,7 +161,8 @@ def validate(layer: Layer) -> Config:
 def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
     """Flatten a mapping whose keys are sections, leaf names or dotted paths, refusing unknown ones."""
     layer = Layer()
-    for key, value in content.items():
+    for key, given in content.items():
+        value = _model_section(given) if key == "model" else given
         if key in SECTIONS and isinstance(value, Mapping):
             for name, item in value.items():
                 place = place_of(f"{key}.{name}")
@@ -154,6 +171,16 @@ def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
             place = place_of(str(key))
             layer.set(locate(str(key), place), value, place)
     return layer
+
+
+def _model_section(value: Any) -> Any:
+    """A model's name alone as its type, and a user's own class with its options, in the fields they stand for."""
+    if isinstance(value, str):
+        return {"type": value}
+    if isinstance(value, Mapping) and "class" in value:
+        options = {name: item for name, item in value.items() if name not in ("class", "type")}
+        return {"type": "own", "class_path": value["class"], "options": options}
+    return value
 
 
 def _replace_dataset(layer: Layer, name: str) -> None:
@@ -171,19 +198,25 @@ def _explain(problem: Any, layer: Layer) -> str:
     """One pydantic error as: place, field, rule, value."""
     known = set(leaf_paths().values()) | set(SECTIONS)
     parts: list[str] = []
-    for part in map(str, problem["loc"]):  # leaves out the tags of unions
-        if not parts or ".".join([*parts, part]) in known or part == problem["loc"][-1]:
+    location = list(map(str, problem["loc"]))
+    for part, before in zip(location, ["", *location], strict=False):  # leaves out the tags of unions
+        tag = before in ("model", "scheduler")
+        if not tag and (not parts or ".".join([*parts, part]) in known or part == location[-1]):
             parts.append(part)
     path = ".".join(parts)
-    place = next((layer.places[at] for at in _upwards(path) if at in layer.places), "")
+    place = next((layer.places[at] for at in [f"{path}.type", *_upwards(path)] if at in layer.places), "")
     if problem["type"] == "extra_forbidden":
         section = path.rpartition(".")[0]
         if path in known:
             chosen = layer.values.get(f"{section}.type", layer.values.get(section))
             chosen = chosen.get("type") if isinstance(chosen, dict) else chosen
+            chosen = layer.model_type if section == "model" else chosen
             return f"{place}: {path} does not apply to {section} '{chosen}'"
         valid = [at.rpartition(".")[2] for at in known if at.rpartition(".")[0] == section]
         return str(unknown_name("field", parts[-1], valid, place))
+    if problem["type"] == "union_tag_invalid":
+        valid = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
+        return str(unknown_name(f"type of {path}", problem["ctx"]["tag"], valid, place))
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
     shown = "" if isinstance(value, dict) else f", got {value!r}"

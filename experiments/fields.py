@@ -10,6 +10,7 @@ from altformer.config import Config
 from altformer.errors import unknown_name
 from altformer.schema import Strict
 
+OWN_OPTIONS = "model.options."  # of a user's own model, which alone knows their names
 SECTIONS = tuple(name for name in Config.model_fields if name != "seed")
 
 
@@ -18,7 +19,7 @@ def locate(name: str, where: str = "") -> str:
     leaves = leaf_paths()
     if name in leaves:
         return leaves[name]
-    if name in leaves.values() or name in SECTIONS or name in _types():
+    if name in leaves.values() or name in SECTIONS or name in _types() or name.startswith(OWN_OPTIONS):
         return name
     section, _, leaf = name.rpartition(".")
     known = (

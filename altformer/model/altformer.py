@@ -8,31 +8,34 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from altformer.errors import UserError
+from altformer.model.bridge import Bridge
 from altformer.model.config import ModelConfig
-from altformer.model.decoder import SpatioTemporalDecoder
 from altformer.model.embedding import InputEmbedding
+from altformer.model.pyramid import merge_of
 from altformer.model.shape import ForecastShape
 from altformer.model.stage import Stage
 
 
 class AltFormer(nn.Module):
-    """Two stages of alternating temporal and spatial attention with a decoder between them (Phase 1).
+    """Stages of alternating temporal and spatial attention, with a decoder between each two (Phase 1 has two stages).
 
-    Raises `UserError` when `patch_len` does not divide `input_len`.
+    With several `patch_sizes` every scale of time has its own embedding and decoders and passes through the same
+    stages. Raises `UserError` when `patch_len` or a scale does not divide `input_len`.
     """
 
     def __init__(self, config: ModelConfig, shape: ForecastShape) -> None:
         super().__init__()
-        if shape.input_len % config.patch_len:
-            raise UserError(
-                f"patch_len must divide input_len: patch_len {config.patch_len}, input_len {shape.input_len}"
-            )
-        tokens = shape.input_len // config.patch_len
-        self.embedding = InputEmbedding(config, shape)
-        self.stage_1 = Stage(config, config.temporal_depth_1, config.spatial_depth_1)
-        self.decoder = SpatioTemporalDecoder(config, tokens)
-        self.stage_2 = Stage(config, config.temporal_depth_2, config.spatial_depth_2)
-        self.head = FlatHead(config.embed_dim * tokens, shape.output_len)
+        scales = [_tokens(config, shape, size) for size in config.patch_sizes]
+        self.embeddings = nn.ModuleList(InputEmbedding(config, shape, tokens) for tokens in scales)
+        self.stages = nn.ModuleList([Stage(config, shape, config.depths[0])])
+        self.decoders = nn.ModuleList()  # by stage they lead to, then by scale
+        lender = self.stages[0] if config.share_stages else None
+        for depths in config.depths[1:]:
+            before = len(self.stages)
+            self.decoders.append(nn.ModuleList(Bridge(config, tokens, before) for tokens in scales))
+            self.stages.append(Stage(config, shape, depths, lender))  # type: ignore[arg-type]
+        self.merge = merge_of(config)
+        self.head = FlatHead(config.embed_dim * scales[0], shape.output_len)
 
     def forward(self, reading: Tensor, observed: Tensor, time_of_day: Tensor, day_of_week: Tensor) -> Tensor:
         """Forecast the next h steps in scaled units, (b,h,n).
@@ -41,17 +44,25 @@ class AltFormer(nn.Module):
         (b,t) with Monday 0.
         """
         # (b,t,n) and the clock
-        x = self.embedding(reading, observed, time_of_day, day_of_week)
+        embedded = [embed(reading, observed, time_of_day, day_of_week) for embed in self.embeddings]
+        # (b,n,t,d) for each scale of time, in Phase 1 one
+        fused = [self._through_stages(x, scale) for scale, x in enumerate(embedded)]
+        # (b,n,t,d) for each scale
+        merged = self.merge(fused)
         # (b,n,t,d)
-        fused = self.stage_1(x)
-        # (b,n,t,d)
-        temporal_part, spatial_part = self.decoder(fused)
-        # 2 x (b,n,t,d)
-        fused = self.stage_2(temporal_part, spatial_part)
-        # (b,n,t,d)
-        forecast: Tensor = self.head(fused)
+        forecast: Tensor = self.head(merged)
         # (b,h,n)
         return forecast
+
+    def _through_stages(self, x: Tensor, scale: int) -> Tensor:
+        """One scale through all stages, (b,n,t,d) -> (b,n,t,d)."""
+        outputs: list[Tensor] = [self.stages[0](x)]
+        for decoders, stage in zip(self.decoders, self.stages[1:], strict=True):
+            # (b,n,t,d)
+            temporal_part, spatial_part = decoders[scale](x, outputs)  # type: ignore[index]
+            # 2 x (b,n,t,d)
+            outputs.append(stage(temporal_part, spatial_part))
+        return outputs[-1]
 
 
 class FlatHead(nn.Module):
@@ -65,3 +76,14 @@ class FlatHead(nn.Module):
         """Forecast each sensor from its own tokens."""
         forecast: Tensor = self.linear(x.flatten(2)).transpose(1, 2)
         return forecast
+
+
+def _tokens(config: ModelConfig, shape: ForecastShape, size: int) -> int:
+    """Tokens of a sensor at one scale of the pyramid."""
+    patch = config.patch_len * size
+    if shape.input_len % patch:
+        scale = f" x patch size {size}" if size > 1 else ""
+        raise UserError(
+            f"patch_len must divide input_len: patch_len {config.patch_len}{scale}, input_len {shape.input_len}"
+        )
+    return shape.input_len // patch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -20,13 +22,18 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention of each row, (r,heads,s,c) -> (r,heads,s,c), by torch's fused kernels."""
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of each row, (r,heads,s,c) -> (r,heads,s,c), by torch's fused kernels.
+
+    `bias` (r or 1,heads,s,s) is added to the scores before the softmax.
+    """
     limit = _rows_per_call(query)
     if len(query) <= limit:
-        return scaled_dot_product_attention(query, key, value)
-    parts = zip(*(torch.split(operand, limit) for operand in (query, key, value)), strict=True)
-    return torch.cat([scaled_dot_product_attention(*part) for part in parts])
+        return scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    own = bias is not None and len(bias) == len(query)
+    biases = torch.split(bias, limit) if bias is not None and own else itertools.repeat(bias)
+    rows = zip(*(torch.split(operand, limit) for operand in (query, key, value)), biases, strict=False)
+    return torch.cat([scaled_dot_product_attention(q, k, v, attn_mask=mask) for q, k, v, mask in rows])
 
 
 def _rows_per_call(query: Tensor) -> int:
@@ -46,10 +53,11 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within each row of `x` (r,s,d)."""
+    def forward(self, x: Tensor, position: nn.Module) -> Tensor:
+        """Attend within each row of `x` (r,s,d), with what `position` knows of places (see positions.py)."""
         query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(x).chunk(3, dim=-1))
-        mixed: Tensor = self.out(join_heads(attend(query, key, value)))
+        query, key, bias = position(query, key)
+        mixed: Tensor = self.out(join_heads(attend(query, key, value, bias)))
         return mixed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,31 +11,63 @@ from altformer.schema import Strict
 
 
 class ModelConfig(Strict):
-    """The model's hyperparameters; the defaults are the Phase 1 baseline.
+    """The alternating Transformer's hyperparameters; the defaults are the Phase 1 baseline.
 
     Widths must fit the heads (`embed_dim` divisible by `num_heads`, and by `fusion_heads` where the fusion attends);
-    `patch_len` is checked against the window length when the model is built.
+    `patch_len` and `patch_sizes` are checked against the window length when the model is built.
+
+    A stage is a temporal encoder, a spatial encoder and a fusion; `num_stages` of them follow each other, with a
+    decoder between. `encoder_order: parallel` lets both encoders of a stage read the stage's input. `share_stages` uses
+    stage 1's encoders in every stage. `stage_skip` brings the input embedding and the stage before also to the next
+    one, added or concatenated and projected; `cross_stage_attention` lets each stage attend to all before it.
+    `patch_sizes` is a pyramid in time: every scale embeds patches of that many tokens, runs the stages, is upsampled
+    and merged. `graph_bias` adds the road graph to the spatial attention.
     """
 
+    type: Literal["altformer"] = "altformer"
     embed_dim: int = Field(96, ge=2)
     num_heads: int = Field(4, ge=1)
     mlp_ratio: int = Field(4, ge=1)
+    num_stages: int = Field(2, ge=1, le=3)
     temporal_depth_1: int = Field(2, ge=1)
     spatial_depth_1: int = Field(2, ge=1)
     temporal_depth_2: int = Field(2, ge=1)
     spatial_depth_2: int = Field(2, ge=1)
-    fusion_type: Literal["gated", "concat", "cross_attn"] = "gated"
+    temporal_depth_3: int = Field(2, ge=1)
+    spatial_depth_3: int = Field(2, ge=1)
+    encoder_order: Literal["alternating", "parallel"] = "alternating"
+    share_stages: bool = False
+    stage_skip: Literal["none", "add", "concat"] = "none"
+    cross_stage_attention: bool = False
+    spatial_impl: Literal["batched", "stepwise"] = "batched"
+    fusion_type: Literal["gated", "concat", "cross_attn", "gated_residual", "adaptive"] = "gated"
     fusion_heads: int = Field(4, ge=1)
     fusion_dropout: float = Field(0.1, ge=0, lt=1)
+    gate_activation: Literal["sigmoid", "tanh"] = "sigmoid"
+    learnable_weights: bool = True
     dropout: float = Field(0.1, ge=0, lt=1)
+    stochastic_depth_rate: float = Field(0.0, ge=0, lt=1)
     use_positional_encoding: bool = True
-    positional_encoding_type: Literal["sincos", "none"] = "sincos"
+    positional_encoding_type: Literal["none", "sincos", "learnable", "relative", "rotary"] = "sincos"
+    max_relative_position: int = Field(12, ge=1)
     use_time_of_day: bool = True
     use_day_of_week: bool = True
     use_sensor_identity: bool = True
     use_adaptive: bool = True
     adaptive_dim: int = Field(80, ge=1)
+    graph_bias: bool = False
     patch_len: int = Field(1, ge=1)
+    patch_sizes: tuple[int, ...] = (1,)
+
+    @property
+    def depths(self) -> tuple[tuple[int, int], ...]:
+        """Temporal and spatial depth of each stage."""
+        of_all = (
+            (self.temporal_depth_1, self.spatial_depth_1),
+            (self.temporal_depth_2, self.spatial_depth_2),
+            (self.temporal_depth_3, self.spatial_depth_3),
+        )
+        return of_all[: self.num_stages]
 
     @model_validator(mode="before")
     @classmethod
@@ -60,4 +93,27 @@ class ModelConfig(Strict):
                 "embed_dim must be divisible by fusion_heads when fusion_type is cross_attn: "
                 f"embed_dim {self.embed_dim}, fusion_heads {self.fusion_heads}"
             )
+        if self.positional_encoding_type == "rotary" and (self.embed_dim // self.num_heads) % 2:
+            raise ValueError(
+                "rotary positions turn pairs, so a head must have an even width: "
+                f"embed_dim {self.embed_dim} / num_heads {self.num_heads} = {self.embed_dim // self.num_heads}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> ModelConfig:
+        links = {
+            "share_stages": self.share_stages,
+            "stage_skip": self.stage_skip != "none",
+            "cross_stage_attention": self.cross_stage_attention,
+        }
+        linked = next((name for name, on in links.items() if on), None)
+        if linked and self.num_stages < 2:
+            raise ValueError(f"{linked} joins stages and needs num_stages of at least 2, got {self.num_stages}")
+        if self.share_stages and len(set(self.depths)) > 1:
+            shown = ", ".join(f"{temporal}-{spatial}" for temporal, spatial in self.depths)
+            raise ValueError(f"share_stages needs the same depths in every stage, got {shown}")
+        sizes = self.patch_sizes
+        if sizes[:1] != (1,) or any(size <= before for before, size in itertools.pairwise(sizes)):
+            raise ValueError(f"patch_sizes must start with 1 and increase, got {list(sizes)}")
         return self

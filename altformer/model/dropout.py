@@ -1,4 +1,4 @@
-"""Dropout with a mask that is cheap to draw on a CPU."""
+"""What is left out at random while training: single values, or whole branches of a row."""
 
 from __future__ import annotations
 
@@ -29,6 +29,28 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return functional.dropout(x, self.p)
         return x * scaled_mask(x, self.p)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"p={self.p}"
+
+
+class StochasticDepth(nn.Module):
+    """Leave a residual branch out, row by row, with probability `p` while training (Huang et al., 2016).
+
+    What stays is scaled up by 1 / (1 - p), so that evaluation needs no correction.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(r,...), unchanged in evaluation or where `p` is 0."""
+        if not self.training or self.p == 0:
+            return branch
+        keep = torch.rand(len(branch), *[1] * (branch.dim() - 1), device=branch.device) >= self.p
+        return branch * (keep / (1 - self.p)).to(branch.dtype)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""

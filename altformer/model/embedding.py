@@ -28,24 +28,27 @@ def _table(*size: int) -> nn.Parameter:
 class InputEmbedding(nn.Module):
     """Sum of a linear map of each token's readings and what is known about its time and its sensor.
 
-    A token is `patch_len` consecutive readings of one sensor, each with the flag whether it was observed; a reading
-    that was not observed enters as 0, whatever stands in the data for it. Time of day and day of week are those of
-    the token's last step. A switch that is off leaves no table behind.
+    The window becomes `tokens` tokens of consecutive readings of one sensor, each with the flag whether it was
+    observed; a reading that was not observed enters as 0, whatever stands in the data for it. Time of day and day of
+    week are those of the token's last step. A switch that is off leaves no table behind.
     """
 
-    def __init__(self, config: ModelConfig, shape: ForecastShape) -> None:
+    def __init__(self, config: ModelConfig, shape: ForecastShape, tokens: int) -> None:
         super().__init__()
-        dim, n, tokens = config.embed_dim, shape.num_sensors, shape.input_len // config.patch_len
-        self.patch_len = config.patch_len
+        dim, n = config.embed_dim, shape.num_sensors
+        self.patch_len = shape.input_len // tokens
         self.position: Tensor | None
-        self.reading = nn.Linear(2 * config.patch_len, dim)
+        self.reading = nn.Linear(2 * self.patch_len, dim)
         self.time_of_day = _table(shape.steps_per_day, dim) if config.use_time_of_day else None
         self.day_of_week = _table(7, dim) if config.use_day_of_week else None
         self.sensor = _table(n, 1, dim) if config.use_sensor_identity else None
         self.adaptive = _table(n, tokens, config.adaptive_dim) if config.use_adaptive else None
         self.adaptive_project = nn.Linear(config.adaptive_dim, dim, bias=False) if config.use_adaptive else None
-        positions = sincos_positions(tokens, dim) if config.positional_encoding_type == "sincos" else None
-        self.register_buffer("position", positions, persistent=False)
+        if config.positional_encoding_type == "learnable":
+            self.position = _table(tokens, dim)
+        else:
+            positions = sincos_positions(tokens, dim) if config.positional_encoding_type == "sincos" else None
+            self.register_buffer("position", positions, persistent=False)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, reading: Tensor, observed: Tensor, time_of_day: Tensor, day_of_week: Tensor) -> Tensor:

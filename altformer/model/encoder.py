@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from altformer.model.attention import SelfAttention
-from altformer.model.dropout import Dropout
+from altformer.model.config import ModelConfig
+from altformer.model.dropout import Dropout, StochasticDepth
 
 
 class FeedForward(nn.Module):
@@ -28,33 +29,41 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """A pre-norm Transformer layer (Xiong et al., 2020): attention and feed-forward, each added to its input."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, stochastic_depth: float) -> None:
         super().__init__()
+        dim = config.embed_dim
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, num_heads)
+        self.attention = SelfAttention(dim, config.num_heads)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.feed_forward = FeedForward(dim, mlp_ratio * dim)
-        self.dropout = Dropout(dropout)
+        self.feed_forward = FeedForward(dim, config.mlp_ratio * dim)
+        self.dropout = Dropout(config.dropout)
+        self.depth = StochasticDepth(stochastic_depth)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position: nn.Module) -> Tensor:
         """(r,s,d) -> (r,s,d)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x)))
-        x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        x = x + self.depth(self.dropout(self.attention(self.attention_norm(x), position)))
+        x = x + self.depth(self.dropout(self.feed_forward(self.feed_forward_norm(x))))
         return x
 
 
 class Encoder(nn.Module):
-    """`depth` layers and the norm that pre-norm layers leave to the end. (r,s,d) -> (r,s,d)."""
+    """`depth` layers and the norm that pre-norm layers leave to the end. (r,s,d) -> (r,s,d).
 
-    def __init__(self, depth: int, dim: int, num_heads: int, mlp_ratio: int, dropout: float) -> None:
+    All layers are told the same of places (`position`, see positions.py). The chance that stochastic depth leaves a
+    layer out grows linearly to `stochastic_depth_rate` at the last one (Huang et al., 2016).
+    """
+
+    def __init__(self, config: ModelConfig, depth: int, position: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(dim)
+        rates = [config.stochastic_depth_rate * (layer + 1) / depth for layer in range(depth)]
+        self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.position = position
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode each row of `x` (r,s,d) by itself."""
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, self.position)
         encoded: Tensor = self.norm(x)
         return encoded
 
@@ -74,7 +83,19 @@ class SpatialEncoder(Encoder):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode each step's network."""
+        """Encode each step's network, all steps in one call over (b*t,n,d)."""
         b, n, t, d = x.shape
         rows = x.transpose(1, 2).reshape(b * t, n, d)
         return super().forward(rows).view(b, t, n, d).transpose(1, 2).contiguous()
+
+
+class StepwiseSpatialEncoder(Encoder):
+    """The same function as `SpatialEncoder`, one call per step: the guide's form, kept to show that they are equal."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode each step's network by itself."""
+        steps = [super(StepwiseSpatialEncoder, self).forward(step.contiguous()) for step in x.unbind(dim=2)]
+        return torch.stack(steps, dim=2)
+
+
+SPATIAL_ENCODERS: dict[str, type[Encoder]] = {"batched": SpatialEncoder, "stepwise": StepwiseSpatialEncoder}

@@ -53,8 +53,46 @@ class CrossAttentionFusion(nn.Module):
         return added
 
 
+class GatedResidualFusion(nn.Module):
+    """The spatial features, which have seen the temporal ones, plus a gated part of these: S + g * (V T + v).
+
+    g = sigmoid(W[T;S] + c), or tanh of it, which can also take away.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * config.embed_dim, config.embed_dim)
+        self.value = nn.Linear(config.embed_dim, config.embed_dim)
+        self.activation = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}[config.gate_activation]
+
+    def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
+        """Add what the gate lets through of `temporal` to `spatial`."""
+        gate = self.activation(self.gate(torch.cat([temporal, spatial], dim=-1)))
+        added: Tensor = spatial + gate * self.value(temporal)
+        return added
+
+
+class AdaptiveFusion(nn.Module):
+    """A weighted mean per feature, a*T + (1-a)*S, its weight learned (`learnable_weights`) or fixed at one half."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        balance = torch.zeros(config.embed_dim)  # sigmoid of it is the temporal share
+        self.balance: Tensor
+        if config.learnable_weights:
+            self.balance = nn.Parameter(balance)
+        else:
+            self.register_buffer("balance", balance, persistent=False)
+
+    def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
+        """Average `temporal` and `spatial`."""
+        return torch.lerp(spatial, temporal, torch.sigmoid(self.balance).to(spatial.dtype))
+
+
 FUSIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "gated": GatedFusion,
     "concat": ConcatFusion,
     "cross_attn": CrossAttentionFusion,
+    "gated_residual": GatedResidualFusion,
+    "adaptive": AdaptiveFusion,
 }

@@ -5,27 +5,48 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from altformer.model.config import ModelConfig
-from altformer.model.encoder import SpatialEncoder, TemporalEncoder
+from altformer.model.encoder import SPATIAL_ENCODERS, Encoder, TemporalEncoder
 from altformer.model.fusion import FUSIONS
+from altformer.model.positions import spatial_position, temporal_position
+from altformer.model.shape import ForecastShape
 
 
 class Stage(nn.Module):
-    """Temporal encoder -> spatial encoder -> fusion of what the two produced. (b,n,t,d) -> (b,n,t,d)."""
+    """Temporal encoder -> spatial encoder -> fusion of what the two produced. (b,n,t,d) -> (b,n,t,d).
 
-    def __init__(self, config: ModelConfig, temporal_depth: int, spatial_depth: int) -> None:
+    `lender` is the stage whose encoders this one uses, where weights are shared; the fusion is always its own.
+    """
+
+    temporal: Encoder
+    spatial: Encoder
+
+    def __init__(
+        self, config: ModelConfig, shape: ForecastShape, depths: tuple[int, int], lender: Stage | None = None
+    ) -> None:
         super().__init__()
-        width = (config.embed_dim, config.num_heads, config.mlp_ratio, config.dropout)
-        self.temporal = TemporalEncoder(temporal_depth, *width)
-        self.spatial = SpatialEncoder(spatial_depth, *width)
+        if lender is None:
+            tokens = shape.input_len // config.patch_len
+            self.temporal = TemporalEncoder(config, depths[0], temporal_position(config, tokens))
+            self.spatial = SPATIAL_ENCODERS[config.spatial_impl](config, depths[1], spatial_position(config, shape))
+        else:
+            # Past the module's own registration: the lender owns the weights, so that they are counted and saved once.
+            object.__setattr__(self, "temporal", lender.temporal)
+            object.__setattr__(self, "spatial", lender.spatial)
         self.fusion = FUSIONS[config.fusion_type](config)
+        self.alternates = config.encoder_order == "alternating"
 
     def forward(self, temporal_part: Tensor, spatial_part: Tensor | None = None) -> Tensor:
-        """Alternate over the sum of the two parts; the spatial part, where there is one, reaches both encoders."""
-        if spatial_part is None:
-            temporal = self.temporal(temporal_part)
+        """Alternate over the sum of the two parts; the spatial part, where there is one, reaches both encoders.
+
+        In parallel order the spatial encoder reads the stage's input instead of what the temporal one made of it.
+        """
+        entering = temporal_part if spatial_part is None else temporal_part + spatial_part
+        temporal = self.temporal(entering)
+        if not self.alternates:
+            spatial = self.spatial(entering)
+        elif spatial_part is None:
             spatial = self.spatial(temporal)
         else:
-            temporal = self.temporal(temporal_part + spatial_part)
             spatial = self.spatial(temporal + spatial_part)
         fused: Tensor = self.fusion(temporal, spatial)
         return fused

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altformer.baselines import Forecaster
 from altformer.data.datasets import TrafficData
 from altformer.data.windows import Windows
+from altformer.evaluate import Forecaster
 from altformer.metrics import HORIZONS
 
 SENSORS = 4

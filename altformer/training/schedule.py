@@ -52,6 +52,29 @@ class Cosine(Strict):
         return _cosine(lr, self.eta_min, (step - warmup) / max(1.0, steps - warmup))
 
 
+class WarmRestarts(Strict):
+    """Half cosines from the rate down to ``eta_min``, begun anew (Loshchilov and Hutter, 2017), after a warm-up.
+
+    The first cycle lasts ``T_0`` epochs, each later one ``T_mult`` times the one before.
+    """
+
+    type: Literal["CosineAnnealingWarmRestarts"] = "CosineAnnealingWarmRestarts"
+    T_0: int = Field(10, ge=1)
+    T_mult: int = Field(2, ge=1)
+    eta_min: float = Field(1e-5, ge=0)
+    warmup_epochs: float = Field(0, ge=0)
+
+    def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
+        """Learning rate at a 0-based step."""
+        warmup = self.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return lr * _warmup(step, warmup)
+        since, cycle = step - warmup, self.T_0 * steps_per_epoch
+        while since >= cycle:  # exact, where a logarithm would miss a restart by rounding
+            since, cycle = since - cycle, cycle * self.T_mult
+        return _cosine(lr, self.eta_min, since / cycle)
+
+
 class OneCycle(Strict):
     """Up to ``max_lr`` over ``pct_start`` of the run, then down, both as half cosines (Smith and Topin, 2019)."""
 
@@ -78,7 +101,7 @@ class OneCycle(Strict):
         return value
 
 
-ScheduleConfig = Constant | MultiStep | Cosine | OneCycle
+ScheduleConfig = Constant | MultiStep | Cosine | WarmRestarts | OneCycle
 
 
 def _warmup(step: int, warmup: float) -> float:

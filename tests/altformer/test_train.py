@@ -16,6 +16,7 @@ from altformer.data.config import DatasetConfig
 from altformer.train import train
 from altformer.training.checkpoint import Checkpoints, Progress
 from altformer.training.context import BareContext
+from altformer.training.loss import LOSSES, Loss, absolute
 
 GOLDEN = Path(__file__).parent / "golden_curve.json"
 ELSEWHERE = ("epoch_seconds", "samples_per_second")
@@ -61,10 +62,30 @@ def test_same_seed_same_numbers_other_seed_others(traffic, tiny, tmp_path):
     assert numbers(first.curve) != numbers(other.curve)
 
 
-@pytest.mark.parametrize("scheduler", ["constant", "OneCycleLR"])
-def test_resuming_equals_not_stopping_to_the_bit(traffic, tiny, tmp_path, scheduler):
+EVERYTHING = {
+    "label_smoothing": 0.1,
+    "mixup_alpha": 0.2,
+    "cutmix_prob": 0.5,
+    "augmentation": {"noise_std": 0.01, "mask_ratio": 0.1, "temporal_shift": 2},
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheduler": "constant"},
+        {"scheduler": "OneCycleLR"},
+        EVERYTHING | {"gradient_accumulation_steps": 2},
+        {
+            "optimizer": {"lr_groups": {"encoder": 1e-3, "decoder": 2e-3, "head": 3e-3}},
+            "scheduler": {"type": "CosineAnnealingWarmRestarts", "T_0": 1},
+        },
+    ],
+    ids=["constant", "OneCycleLR", "augmented", "groups"],
+)
+def test_resuming_equals_not_stopping_to_the_bit(traffic, tiny, tmp_path, options):
     config = type(tiny).model_validate(
-        tiny.model_dump() | {"training": tiny.training.model_dump() | {"scheduler": scheduler, "epochs": 4}}
+        tiny.model_dump() | {"training": tiny.training.model_dump() | options | {"epochs": 4}}
     )
     whole = train(config, traffic, BareContext(), tmp_path / "whole")
     for stop in (1, 2):
@@ -119,7 +140,8 @@ def test_the_one_before_the_last_can_be_resumed_when_the_last_is_the_best(tmp_pa
     """Validation 5, 4, 4.5, 4.6, 3.9: when epoch 5 is damaged, epoch 4 goes on with epoch 2 as the best."""
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    checkpoints, progress = Checkpoints(tmp_path, Config(dataset=DatasetConfig(name="simulated"))), Progress("run")
+    checkpoints = Checkpoints(tmp_path, Config(dataset=DatasetConfig(name="simulated")), {})
+    progress = Progress("run")
     for epoch, value in enumerate([5, 4, 4.5, 4.6, 3.9], start=1):
         progress.add({"epoch": epoch, "val_mae": value}, {})
         checkpoints.save(model, optimizer, progress)
@@ -180,13 +202,11 @@ original = loop.score
 def test_divergence_ends_the_run_within_its_epoch(traffic, tiny, tmp_path, monkeypatch, value):
     calls = []
 
-    def poisoned(forecast, target, observed):
+    def poisoned(forecast, target):
         calls.append(1)
-        total, count = original_loss(forecast, target, observed)
-        return (total * value if len(calls) == 8 else total), count
+        return absolute(forecast, target) * (value if len(calls) == 8 else 1)
 
-    original_loss = loop.LOSSES["masked_mae"]
-    monkeypatch.setitem(loop.LOSSES, "masked_mae", poisoned)
+    monkeypatch.setitem(LOSSES, "masked_mae", Loss(poisoned))
     result = train(tiny, traffic, BareContext(), tmp_path)
     assert result.status == "diverged" and result.test is None
     assert len(calls) == 10, "the epoch in which it happened is the last"
@@ -203,6 +223,17 @@ def test_val_and_test_never_train(traffic, tiny, tmp_path):
     weights = [(tmp_path / name / "checkpoints/epoch-0001/model.safetensors").read_bytes() for name in ("a", "b")]
     assert weights[0] == weights[1]
     assert first.epochs == 1
+
+
+def test_augmentation_changes_training_alone(traffic, tiny, tmp_path, monkeypatch):
+    """With a rate of nearly nothing the weights stay: so do validation and test, while the training loss differs."""
+    config = configured(tiny, lr=1e-30, weight_decay=0.0)
+    plain = train(config, traffic, BareContext(), tmp_path / "plain")
+    options = config.training.model_dump() | EVERYTHING
+    augmented = config.model_copy(update={"training": type(config.training).model_validate(options)})
+    result = train(augmented, traffic, BareContext(), tmp_path / "augmented")
+    assert result.test == plain.test and result.val == plain.val
+    assert all(one["train_loss"] != other["train_loss"] for one, other in zip(result.curve, plain.curve, strict=True))
 
 
 def test_bf16_trains(traffic, tiny, tmp_path):

@@ -8,13 +8,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from altformer.baselines.config import StaeformerConfig, StidConfig
 from altformer.config import Config
 from altformer.errors import UserError
 from experiments.compose import HERE, compose, find_experiment, parse_setting
 from experiments.fields import leaf_paths, locate
 
 BASE = HERE / "METR-LA_alternating.yaml"
-SHIPPED = sorted(path for path in HERE.glob("*.yaml") if not path.name.startswith("alternating"))
+SHIPPED = sorted(path for path in HERE.glob("*.yaml") if not path.name.startswith(("alternating", "tuning")))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -77,6 +78,15 @@ def test_any_field_by_leaf_or_path(text, path, value):
     assert found == value
 
 
+def test_a_field_can_be_set_below_one_that_was_off(tmp_path):
+    """As in every cell's own config.yaml, which writes out what is off."""
+    path = tmp_path / "cell.yaml"
+    path.write_text(yaml.safe_dump(compose(BASE).model_dump(mode="json")))
+    config = compose(path, settings={"teacher": "0123456789abcdef", "training.optimizer.lr_groups.head": 0.002})
+    assert config.training.distillation.teacher == "0123456789abcdef"
+    assert config.training.optimizer.lr_groups.head == 0.002
+
+
 def test_a_choices_own_field_can_be_set_after_it():
     config = compose(BASE, settings={"scheduler": "OneCycleLR", "max_lr": 0.01})
     assert config.training.scheduler.max_lr == 0.01
@@ -91,6 +101,11 @@ MISTAKES = {
     "not of this choice": ({"max_lr": 1}, "max_lr does not apply to training.scheduler 'constant'"),
     "unknown choice": ({"scheduler": "Onecycle"}, "OneCycleLR"),
     "unknown key of a choice": ({"scheduler": {"type": "OneCycleLR", "max_lrr": 1}}, "did you mean 'max_lr'"),
+    "unknown model": ({"model": "stidd"}, "unknown type of model 'stidd'; did you mean 'stid'"),
+    "not of this model": ({"model.type": "stid", "patch_len": 3}, "model.patch_len does not apply to model 'stid'"),
+    "not of our model": ({"series_dim": 3}, "model.series_dim does not apply to model 'altformer'"),
+    "unknown field of a model": ({"model": {"type": "stid", "num_layer": 3}}, "did you mean 'num_layers'"),
+    "no class": ({"model": {"class": "mine.MyModel"}}, "model.class_path: .*'mine.MyModel'"),
     "do not fit": ({"embed_dim": 50, "num_heads": 4}, "embed_dim must be divisible by num_heads"),
     "not finite": ({"lr": float("nan")}, "training.lr"),
 }
@@ -101,6 +116,38 @@ def test_mistakes_name_rule_value_and_place(given_settings, message):
     with pytest.raises(UserError, match=message) as caught:
         compose(BASE, settings=given_settings)
     assert "--set" in str(caught.value) or "model:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given_model",
+    ["stid", {"type": "stid"}, {"type": "stid", "num_layers": 3}],
+)
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_another_model_comes_with_its_own_fields_alone(given_model, profile):
+    """What base and profile say of the Transformer is not carried over; data and training are."""
+    config = compose(BASE, profile=profile, arm={"model": given_model})
+    assert config.model == StidConfig()
+    ours = compose(BASE, profile=profile)
+    assert (config.training, config.dataset) == (ours.training, ours.dataset)
+
+
+def test_a_model_in_the_base_is_not_resized_by_the_profile(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: METR-LA_alternating.yaml\nmodel: {type: staeformer, num_layers: 2}\n")
+    config = compose(path, profile="quick")
+    assert config.model == StaeformerConfig(num_layers=2)
+    assert config.training == compose(BASE, profile="quick").training
+
+
+def test_naming_the_same_model_again_keeps_its_fields():
+    config = compose(BASE, settings={"embed_dim": 48}, arm={"model": {"type": "altformer", "dropout": 0.2}})
+    assert (config.model.embed_dim, config.model.dropout, config.model.num_heads) == (48, 0.2, 4)
+
+
+def test_a_users_own_class_takes_all_else_as_its_options():
+    own = {"class": "my_package.module:MyModel", "hidden": 3}
+    model = compose(BASE, arm={"model": own, "model.options.depth": 2}).model
+    assert (model.type, model.class_path, model.options) == ("own", own["class"], {"hidden": 3, "depth": 2})
 
 
 def test_a_mistake_in_a_file_names_file_and_line(tmp_path):
@@ -167,6 +214,8 @@ def test_leaf_names_stand_for_one_field_each():
             "lr": st.floats(1e-6, 1),
             "scheduler": st.sampled_from(["constant", "MultiStepLR", "CosineAnnealingLR", "OneCycleLR"]),
             "patch_len": st.sampled_from([1, 3, 6, 12]),
+            "patch_sizes": st.sampled_from([[1], [1, 2], [1, 2, 4]]),
+            "stage_skip": st.sampled_from(["none", "add", "concat"]),
             "use_adaptive": st.booleans(),
             "seed": st.integers(0, 2**31),
         },

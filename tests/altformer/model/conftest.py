@@ -21,8 +21,16 @@ TINY = {
     "spatial_depth_1": 1,
     "temporal_depth_2": 1,
     "spatial_depth_2": 1,
+    "temporal_depth_3": 1,
+    "spatial_depth_3": 1,
 }
 SHAPE = ForecastShape(num_sensors=5, input_len=12, output_len=3, steps_per_day=24)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on which tests ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,13 +13,19 @@ from altformer.model.build import build_model, count_parameters
 from altformer.model.config import ModelConfig
 from altformer.model.shape import ForecastShape
 
-DEPTHS = ("temporal_depth_1", "spatial_depth_1", "temporal_depth_2", "spatial_depth_2")
+DEPTHS = [f"{axis}_depth_{stage}" for stage in (1, 2, 3) for axis in ("temporal", "spatial")]
 TABLE_SWITCHES = ("use_time_of_day", "use_day_of_week", "use_sensor_identity", "use_adaptive")
 VARIANTS = [
     {},
     {"fusion_type": "concat"},
     {"fusion_type": "cross_attn", "fusion_heads": 2},
+    {"fusion_type": "gated_residual", "gate_activation": "tanh"},
+    {"fusion_type": "adaptive"},
     {"use_positional_encoding": False},
+    {"positional_encoding_type": "learnable"},
+    {"positional_encoding_type": "relative", "max_relative_position": 3},
+    {"positional_encoding_type": "rotary"},
+    {"stochastic_depth_rate": 0.5},
     {"temporal_depth_1": 2, "spatial_depth_2": 3},
     {"patch_len": 3},
     {"patch_len": 12},
@@ -42,11 +51,18 @@ def valid_configs(choose):
         num_heads=heads,
         mlp_ratio=choose(st.integers(1, 3)),
         **{depth: choose(st.integers(1, 2)) for depth in DEPTHS},
-        fusion_type=choose(st.sampled_from(["gated", "concat", "cross_attn"])),
+        num_stages=choose(st.integers(1, 3)),
+        encoder_order=choose(st.sampled_from(["alternating", "parallel"])),
+        fusion_type=choose(st.sampled_from(["gated", "concat", "cross_attn", "gated_residual", "adaptive"])),
+        gate_activation=choose(st.sampled_from(["sigmoid", "tanh"])),
+        learnable_weights=choose(st.booleans()),
+        spatial_impl=choose(st.sampled_from(["batched", "stepwise"])),
         fusion_heads=heads,
         fusion_dropout=choose(st.sampled_from([0.0, 0.3])),
         dropout=choose(st.sampled_from([0.0, 0.3])),
-        positional_encoding_type=choose(st.sampled_from(["sincos", "none"])),
+        positional_encoding_type=choose(st.sampled_from(["sincos", "none", "learnable", "relative", "rotary"])),
+        max_relative_position=choose(st.integers(1, 3)),
+        stochastic_depth_rate=choose(st.sampled_from([0.0, 0.3])),
         **{switch: choose(st.booleans()) for switch in TABLE_SWITCHES},
         adaptive_dim=choose(st.integers(1, 5)),
         patch_len=choose(st.sampled_from([1, 2, 4])),
@@ -92,7 +108,7 @@ def test_permuting_the_sensors_permutes_the_forecast_when_their_tables_are_permu
     unmoved = model(reading[:, :, order], observed[:, :, order], *clock)
     assert not torch.allclose(unmoved, forecast[:, :, order], atol=1e-3)
     with torch.no_grad():
-        for table in (model.embedding.sensor, model.embedding.adaptive):
+        for table in (model.embeddings[0].sensor, model.embeddings[0].adaptive):
             table.copy_(table[order])
     moved = model(reading[:, :, order], observed[:, :, order], *clock)
     torch.testing.assert_close(moved, forecast[:, :, order], atol=1e-5, rtol=1e-5)
@@ -113,12 +129,12 @@ def test_every_input_reaches_every_sensor_of_its_sample_and_no_other_sample(buil
     assert not reading.grad[0].any()
 
 
-@pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
+@pytest.mark.parametrize("stage", [0, 1])
 def test_the_spatial_encoder_reads_what_the_temporal_encoder_of_its_stage_made(stage, build, draw):
     """Excludes the earlier mistake, two encoders side by side on the stage's input."""
     model = build()
     seen = {}
-    part = getattr(model, stage)
+    part = model.stages[stage]
     part.temporal.register_forward_hook(lambda _module, _inputs, output: output + 1.0 * seen.get("shift", 0))
     part.spatial.register_forward_hook(lambda _module, inputs, _output: seen.update(spatial_input=inputs[0].detach()))
     model(*draw())
@@ -131,13 +147,14 @@ def test_the_spatial_encoder_reads_what_the_temporal_encoder_of_its_stage_made(s
 def test_the_parts_meet_as_in_the_figure(build, draw):
     """The formula of the two stages and the decoder, written out with the model's own parts."""
     model = build()
-    x = model.embedding(*draw())
-    t1 = model.stage_1.temporal(x)
-    s1 = model.stage_1.spatial(t1)
-    td, sd = model.decoder(model.stage_1.fusion(t1, s1))
-    t2 = model.stage_2.temporal(td + sd)
-    s2 = model.stage_2.spatial(t2 + sd)
-    flat = model.stage_2.fusion(t2, s2).flatten(2)
+    (embedding,), (stage_1, stage_2), ((between,),) = model.embeddings, model.stages, model.decoders
+    x = embedding(*draw())
+    t1 = stage_1.temporal(x)
+    s1 = stage_1.spatial(t1)
+    td, sd = between.decoder(stage_1.fusion(t1, s1))
+    t2 = stage_2.temporal(td + sd)
+    s2 = stage_2.spatial(t2 + sd)
+    flat = stage_2.fusion(t2, s2).flatten(2)
     torch.testing.assert_close(model(*draw()), model.head.linear(flat).transpose(1, 2))
 
 
@@ -163,12 +180,12 @@ def test_the_baseline_has_as_many_parameters_as_specified():
     assert 1_200_000 <= count_parameters(baseline) <= 1_500_000
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize("axis", ["temporal", "spatial"])
 def test_each_depth_sets_its_own_encoder(stage, axis, tiny, shape):
-    model = build_model(tiny(**{f"{axis}_depth_{stage}": 3}), shape)
+    model = build_model(tiny(num_stages=3, **{f"{axis}_depth_{stage}": 3}), shape)
     depths = {
-        (s, a): len(getattr(getattr(model, f"stage_{s}"), a).layers) for s in (1, 2) for a in ("temporal", "spatial")
+        (s, a): len(getattr(part, a).layers) for s, part in enumerate(model.stages, 1) for a in ("temporal", "spatial")
     }
     assert depths == dict.fromkeys(depths, 1) | {(stage, axis): 3}
 
@@ -190,8 +207,18 @@ def test_frozen_parameters_are_not_counted(tiny, shape):
     assert count_parameters(model) == before - shape.output_len
 
 
-def test_bf16_autocast_trains_close_to_full_precision(build, draw):
-    model, inputs = build(), draw()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"positional_encoding_type": "relative", "fusion_type": "gated_residual", "stochastic_depth_rate": 0.1},
+        {"positional_encoding_type": "rotary", "fusion_type": "adaptive", "graph_bias": True},
+        {"num_stages": 3, "patch_sizes": (1, 2), "cross_stage_attention": True, "stage_skip": "concat"},
+    ],
+    ids=str,
+)
+def test_bf16_autocast_trains_close_to_full_precision(changes, build, draw, shape):
+    model, inputs = build(replace(shape, adjacency=np.eye(5, dtype=np.float32)), **changes), draw()
     exact = model(*inputs)
     model.train()
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from altformer.model import attention
 from altformer.model.attention import CrossAttention, SelfAttention, attend, join_heads, split_heads
+from altformer.model.positions import NoPosition
 
 
 def written_out(query, key, value, heads):
@@ -24,7 +26,7 @@ def test_heads_are_joined_as_they_were_split():
 def test_self_attention_is_the_written_out_formula():
     layer, x = SelfAttention(12, 3), torch.randn(2, 7, 12)
     expected = layer.out(written_out(*layer.query_key_value(x).chunk(3, -1), heads=3))
-    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer(x, NoPosition()), expected)
 
 
 def test_cross_attention_is_the_written_out_formula():
@@ -33,16 +35,21 @@ def test_cross_attention_is_the_written_out_formula():
     torch.testing.assert_close(layer(x, source), expected)
 
 
-def test_many_rows_are_attended_in_parts_with_the_same_result(monkeypatch):
+@pytest.mark.parametrize("bias_rows", [None, 1, 11], ids=["no bias", "one bias for all rows", "a bias per row"])
+def test_many_rows_are_attended_in_parts_with_the_same_result(bias_rows, monkeypatch):
     query, key, value = torch.randn(3, 11, 2, 5, 4)
-    whole = attend(query, key, value)
+    bias = None if bias_rows is None else 3 * torch.randn(bias_rows, 2, 5, 5)
+    whole = attend(query, key, value, bias)
+    added = 0 if bias is None else bias
+    weights = torch.softmax(query @ key.transpose(2, 3) / 4**0.5 + added, dim=-1)
+    torch.testing.assert_close(whole, weights @ value)
     monkeypatch.setattr(attention, "_rows_per_call", lambda query: 4)
     calls = []
 
-    def counted(*operands):
+    def counted(*operands, attn_mask):
         calls.append(len(operands[0]))
-        return torch.nn.functional.scaled_dot_product_attention(*operands)
+        return torch.nn.functional.scaled_dot_product_attention(*operands, attn_mask=attn_mask)
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", counted)
-    torch.testing.assert_close(attend(query, key, value), whole)
+    torch.testing.assert_close(attend(query, key, value, bias), whole)
     assert calls == [4, 4, 3]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from altformer.model.dropout import Dropout, scaled_mask
+from altformer.model.dropout import Dropout, StochasticDepth, scaled_mask
 
 
 @pytest.mark.parametrize("p", [0.1, 0.12, 0.5, 0.9])
@@ -58,3 +58,42 @@ def test_nothing_is_dropped_in_evaluation_or_at_zero():
     state = torch.get_rng_state()
     assert Dropout(0.0)(x) is x
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# Whole branches
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+def test_whole_rows_are_left_out_with_the_given_chance_and_the_mean_is_kept(p):
+    torch.manual_seed(0)
+    rows = 100_000
+    left = StochasticDepth(p)(torch.ones(rows, 3, 2))
+    row = left[:, 0, 0]
+    assert torch.equal(left, row[:, None, None].expand_as(left))
+    spread = (p * (1 - p) / rows) ** 0.5
+    assert abs((row == 0).float().mean().item() - p) < 5 * spread
+    assert abs(row.mean().item() - 1) < 5 * spread / (1 - p)
+    torch.testing.assert_close(row[row != 0], torch.full_like(row[row != 0], 1 / (1 - p)))
+
+
+def test_each_call_draws_anew_and_the_seed_decides():
+    branch, drawn = torch.ones(64, 2), []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        drawn.append(StochasticDepth(0.5)(branch))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    depth = StochasticDepth(0.5)
+    assert not torch.equal(depth(branch), depth(branch))
+
+
+def test_no_branch_is_left_out_in_evaluation_or_at_zero():
+    x = torch.randn(100, 2)
+    assert StochasticDepth(0.5).eval()(x) is x
+    state = torch.get_rng_state()
+    assert StochasticDepth(0.0)(x) is x
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_branch_keeps_its_type():
+    assert StochasticDepth(0.5)(torch.ones(8, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -8,6 +8,7 @@ import torch
 from altformer.model.embedding import InputEmbedding, sincos_positions
 from altformer.model.shape import ForecastShape
 
+TOKENS = 12
 TABLES = {
     "use_time_of_day": {"time_of_day"},
     "use_day_of_week": {"day_of_week"},
@@ -23,18 +24,18 @@ def names(embedding):
 
 @pytest.mark.parametrize("switch", TABLES)
 def test_a_switch_removes_exactly_its_tables(switch, tiny, shape):
-    everything = names(InputEmbedding(tiny(), shape))
-    assert everything - names(InputEmbedding(tiny(**{switch: False}), shape)) == TABLES[switch]
+    everything = names(InputEmbedding(tiny(), shape, TOKENS))
+    assert everything - names(InputEmbedding(tiny(**{switch: False}), shape, TOKENS)) == TABLES[switch]
 
 
 def test_with_all_switches_off_only_the_reading_is_left(tiny, shape):
-    assert names(InputEmbedding(tiny(**ALL_OFF), shape)) == {"reading.weight", "reading.bias"}
+    assert names(InputEmbedding(tiny(**ALL_OFF), shape, TOKENS)) == {"reading.weight", "reading.bias"}
 
 
 @pytest.mark.parametrize("patch_len", [1, 3, 12])
 def test_a_token_is_the_sum_of_its_parts(patch_len, tiny, shape, draw):
     """Written out token by token, for one sample and sensor at a time."""
-    embedding = InputEmbedding(tiny(patch_len=patch_len), shape).eval()
+    embedding = InputEmbedding(tiny(patch_len=patch_len), shape, shape.input_len // patch_len).eval()
     reading, observed, slot, day = draw(shape)
     embedded = embedding(reading, observed, slot, day)
     assert embedded.shape == (2, shape.num_sensors, shape.input_len // patch_len, 16)
@@ -54,7 +55,7 @@ def test_a_token_is_the_sum_of_its_parts(patch_len, tiny, shape, draw):
 
 @pytest.mark.parametrize("hidden", [0.0, -2.5, 1e30, math.nan, math.inf])
 def test_what_stands_behind_a_missing_reading_does_not_matter(hidden, tiny, shape, draw):
-    embedding = InputEmbedding(tiny(), shape).eval()
+    embedding = InputEmbedding(tiny(), shape, TOKENS).eval()
     reading, observed, *clock = draw(shape)
     assert torch.equal(
         embedding(reading.masked_fill(~observed, hidden), observed, *clock), embedding(reading, observed, *clock)
@@ -62,7 +63,7 @@ def test_what_stands_behind_a_missing_reading_does_not_matter(hidden, tiny, shap
 
 
 def test_that_a_reading_is_missing_does_matter(tiny, shape, draw):
-    embedding = InputEmbedding(tiny(), shape).eval()
+    embedding = InputEmbedding(tiny(), shape, TOKENS).eval()
     reading, _, *clock = draw(shape)
     reading[0, 3, 2] = 0.0  # what a missing reading enters as, here truly read
     observed = torch.ones_like(reading, dtype=torch.bool)
@@ -84,14 +85,16 @@ def test_positions_are_the_published_formula():
 
 
 def test_positions_are_neither_learned_nor_saved(tiny, shape):
-    embedding = InputEmbedding(tiny(), shape)
+    embedding = InputEmbedding(tiny(), shape, TOKENS)
     assert embedding.position is not None
     assert "position" not in embedding.state_dict()
-    assert InputEmbedding(tiny(positional_encoding_type="none"), shape).position is None
+    assert InputEmbedding(tiny(positional_encoding_type="none"), shape, TOKENS).position is None
 
 
 def test_tables_fit_the_day_and_the_network(tiny):
-    embedding = InputEmbedding(tiny(patch_len=3), ForecastShape(num_sensors=9, input_len=24, steps_per_day=96))
+    embedding = InputEmbedding(
+        tiny(patch_len=3), ForecastShape(num_sensors=9, input_len=24, steps_per_day=96), tokens=8
+    )
     assert embedding.time_of_day.shape == (96, 16)
     assert embedding.day_of_week.shape == (7, 16)
     assert embedding.sensor.shape == (9, 1, 16)

@@ -6,6 +6,15 @@ import torch
 from altformer.model.fusion import FUSIONS
 
 KINDS = sorted(FUSIONS)
+WAYS = [
+    {"fusion_type": "gated"},
+    {"fusion_type": "concat"},
+    {"fusion_type": "cross_attn", "fusion_heads": 2},
+    {"fusion_type": "gated_residual", "gate_activation": "sigmoid"},
+    {"fusion_type": "gated_residual", "gate_activation": "tanh"},
+    {"fusion_type": "adaptive", "learnable_weights": True},
+    {"fusion_type": "adaptive", "learnable_weights": False},
+]
 
 
 @pytest.fixture
@@ -20,6 +29,65 @@ def test_a_fusion_reads_both_of_its_inputs(kind, parts, tiny):
     (fused * torch.randn_like(fused)).sum().backward()
     for part in parts:
         assert (part.grad.abs().amax(-1) > 0).all()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_fusion_is_its_written_out_formula(way, parts, build):
+    """In place, as part of a model, so that a configuration's word reaches it."""
+    fusion, (temporal, spatial) = build(**way).stages[1].fusion, parts
+    values = dict(fusion.named_parameters()) | dict(fusion.named_buffers())
+    joined = torch.cat(parts, -1)
+
+    def linear(name, x):
+        return x @ values[f"{name}.weight"].T + values[f"{name}.bias"]
+
+    def attended():
+        key, value = linear("attention.key_value", temporal).chunk(2, -1)
+        query, read = linear("attention.query", spatial), []
+        for own in (slice(0, 8), slice(8, 16)):  # two heads
+            weights = torch.softmax(query[..., own] @ key[..., own].transpose(-1, -2) / 8**0.5, -1)
+            read.append(weights @ value[..., own])
+        return linear("attention.out", torch.cat(read, -1))
+
+    def gated_residual():
+        z = linear("gate", joined)
+        gate = 1 / (1 + (-z).exp()) if way["gate_activation"] == "sigmoid" else 1 - 2 / (1 + (2 * z).exp())
+        return spatial + gate * linear("value", temporal)
+
+    def weighted():
+        share = torch.sigmoid(values["balance"]) if way["learnable_weights"] else 0.5
+        return share * temporal + (1 - share) * spatial
+
+    def gated():
+        gate = torch.sigmoid(linear("gate", joined))
+        return gate * temporal + (1 - gate) * spatial
+
+    expected = {
+        "gated": gated,
+        "concat": lambda: linear("project", joined),
+        "cross_attn": lambda: spatial + attended(),
+        "gated_residual": gated_residual,
+        "adaptive": weighted,
+    }[way["fusion_type"]]()
+    torch.testing.assert_close(fusion(temporal, spatial), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_adaptive_weights_start_at_the_mean_and_are_learned_only_when_learnable(parts, tiny):
+    for learns in (True, False):
+        fusion = FUSIONS["adaptive"](tiny(fusion_type="adaptive", learnable_weights=learns))
+        torch.testing.assert_close(fusion(*parts), sum(parts) / 2)
+        assert [p.shape for p in fusion.parameters()] == [(16,)] * learns
+        assert list(fusion.state_dict()) == ["balance"] * learns
+
+
+def test_a_tanh_gate_can_take_away_and_a_sigmoid_gate_cannot(parts, tiny):
+    for activation, low in (("sigmoid", 0.0), ("tanh", -1.0)):
+        fusion = FUSIONS["gated_residual"](tiny(fusion_type="gated_residual", gate_activation=activation))
+        with torch.no_grad():
+            fusion.gate.weight.zero_()
+            fusion.gate.bias.fill_(-50.0)
+        temporal, spatial = parts
+        torch.testing.assert_close(fusion(temporal, spatial), spatial + low * fusion.value(temporal))
 
 
 @pytest.mark.parametrize("kind", KINDS)

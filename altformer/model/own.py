@@ -1,0 +1,37 @@
+"""A user's own model, as an arm like any other."""
+
+from __future__ import annotations
+
+import importlib
+
+from torch import nn
+
+from altformer.errors import UserError, unknown_name
+from altformer.model.own_config import OwnModelConfig
+from altformer.model.shape import ForecastShape
+
+
+def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
+    """The user's model; UserError when its class cannot be imported, is no module, or refuses the options."""
+    module_name, _, name = config.class_path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f"model.class: cannot import '{module_name}' ({error}); is it installed, or its folder in PYTHONPATH?"
+        ) from error
+    if not hasattr(module, name):
+        classes = [known for known, value in vars(module).items() if _is_model(value)]
+        raise unknown_name("class", name, classes, where=f"model.class: module '{module_name}'")
+    made = getattr(module, name)
+    if not _is_model(made):
+        raise UserError(f"model.class: '{config.class_path}' is no torch.nn.Module class")
+    try:
+        model: nn.Module = made(shape, **config.options)
+    except TypeError as error:
+        raise UserError(f"model.class: {config.class_path}(shape, **options) refused its options: {error}") from error
+    return model
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)

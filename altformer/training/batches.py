@@ -1,0 +1,50 @@
+"""Which windows an epoch, a step and a rank see: functions of (seed, epoch) and the rank alone.
+
+b: windows of a micro-batch, s: windows of a step
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from altformer.data.windows import Batch, Windows
+from altformer.training.augmentation import Augmentation
+from altformer.training.config import TrainingConfig
+
+
+class Share(NamedTuple):
+    """A rank's part of a micro-batch; ``counts`` is 0 where it only keeps the other ranks company, else 1."""
+
+    batch: Batch
+    counts: int
+
+
+def epoch_steps(training: TrainingConfig, windows: Windows, seed: int) -> tuple[Tensor, ...]:
+    """Forecast origins (s,) of each optimizer step of an epoch, over all its micro-batches and ranks."""
+    origins = windows.origins["train"]
+    order = torch.randperm(len(origins), generator=torch.Generator().manual_seed(seed)).to(origins.device)
+    steps = torch.split(origins[order], training.batch_size * training.gradient_accumulation_steps)
+    return tuple(steps[: training.steps_per_epoch])
+
+
+def own_shares(
+    origins: Tensor, batch_size: int, augmentation: Augmentation, rank: int, world_size: int
+) -> tuple[Share, ...]:
+    """This rank's part of each micro-batch of a step (s,), augmented.
+
+    A rank that a small micro-batch leaves without any window takes the first, which counts 0.
+    """
+    shares = []
+    for micro_batch in torch.split(origins, batch_size):
+        own = micro_batch[rank::world_size]
+        shares.append(Share(augmentation(own), 1) if len(own) else Share(augmentation(micro_batch[:1]), 0))
+    return tuple(shares)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One well-mixed 63-bit seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
