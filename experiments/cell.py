@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,25 @@ def cell_hash(config: Config, machine: Machine, data_hash: str) -> str:
     """16 hex digits over everything that decides the cell's numbers, and nothing else (no paths, no names of arms)."""
     content = config.model_dump(mode="json", exclude={"dataset": {"path", "graph"}})
     identity = {"config": content, "data": data_hash, "machine": asdict(machine), "sources": provenance.sources_hash()}
+    if config.model.type == "own":
+        identity["own_model"] = own_source_hash(config.model.class_path)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def own_source_hash(class_path: str) -> str:
+    """sha256 of the file that defines a user's own model, ``package.module:Name``: changed code is another cell.
+
+    UserError when there is no such file.
+    """
+    module = class_path.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"model.class: cannot find '{module}' ({error})") from error
+    source = Path(spec.origin) if spec is not None and spec.origin else None
+    if source is None or not source.is_file():
+        raise UserError(f"model.class: cannot find '{module}'; is it installed, or its folder in PYTHONPATH?")
+    return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def read_record(folder: Path) -> Record | None:
@@ -100,7 +119,7 @@ def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -
 
     torch.set_num_threads(cell.machine.threads)
     started = provenance.now()
-    result = train(cell.config, data, context, cell.folder)
+    result = train(cell.config, data, context, cell.folder, teacher=load_teacher(cell, data, context.device))
     return {
         **_identity(cell),
         **asdict(result),
@@ -108,6 +127,33 @@ def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -
         "provenance": {**_provenance(cell, started_by), "started": started, "ended": provenance.now()},
         "error": None,
     }
+
+
+def load_teacher(cell: Cell, data: Any, device: Any) -> Any:
+    """The model whose forecasts a distilled cell learns from, or None; it is the cell of that hash beside this one.
+
+    UserError when that was not trained to its end, or sees other inputs than the student.
+    """
+    distillation = cell.config.training.distillation
+    if distillation is None:
+        return None
+    from altformer.data.windows import Windows
+    from altformer.loaded import load_model
+
+    folder = cell.folder.parent / distillation.teacher
+    record = read_record(folder)
+    if record is None or record["status"] != "done":
+        found = "it was not trained to its end" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"training.distillation.teacher {distillation.teacher}: looked for it at {folder}, but {found}")
+    teacher = load_model(folder, device)
+    windows = Windows.of(data, cell.config.dataset.input_len, cell.config.dataset.output_len)
+    teacher.check_fits(data, windows)
+    if teacher.facts.scaler != windows.scaler:
+        raise UserError(
+            f"training.distillation.teacher {distillation.teacher}: scales readings by {teacher.facts.scaler}, "
+            f"the student by {windows.scaler}; both must be trained on the same data and split"
+        )
+    return teacher.model
 
 
 @contextmanager
@@ -145,11 +191,13 @@ def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Reco
 
 def repeat_command(cell: Cell, started_in: str | None) -> str:
     """The command that trains this cell anew, beside the first time; given in the folder where it was started."""
-    config = cell.folder / "config.yaml"
-    if started_in and config.is_relative_to(started_in):
-        config = config.relative_to(started_in)
+    folder = cell.folder
+    if started_in and folder.is_relative_to(started_in):
+        folder = folder.relative_to(started_in)
+    distillation = cell.config.training.distillation
+    command = ["train"] if distillation is None else ["distill", str(folder.parent / distillation.teacher)]
     machine = ["--device", cell.machine.device, "--threads", str(cell.machine.threads)]
-    return shlex.join(["altformer", "train", "--cfg", str(config), *machine, "--out", "repeat"])
+    return shlex.join(["altformer", *command, "--cfg", str(folder / "config.yaml"), *machine, "--out", "repeat"])
 
 
 def _identity(cell: Cell) -> Record:

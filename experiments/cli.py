@@ -25,8 +25,13 @@ class Command(Protocol):
 # name -> module, one line of help; the only place where ablations is known here, by name
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
+    "tune": ("ablations.tune_command", "run the tuning plan, its gates decided on validation"),
     "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
     "evaluate": ("experiments.evaluate_command", "score a naive baseline"),
+    "predict": ("experiments.predict_command", "forecast the next steps of all sensors from a file of readings"),
+    "ensemble": ("experiments.ensemble_command", "average 3 to 5 trained models and score the average"),
+    "distill": ("experiments.distill_command", "train a small model on the data and on a trained one's forecasts"),
+    "postprocess": ("experiments.postprocess_command", "score forecasts before and after causal post-processing"),
     "data": ("experiments.data_command", "list, fetch, describe and check data sets"),
     "mlflow-ui": ("experiments.mlflow_ui_command", "open the MLflow pages of the runs"),
     "dashboard": ("experiments.dashboard_command", "show where the Ray dashboard is"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from altformer.data.datasets import data_dir
+from pathlib import Path
+
+from altformer.data.datasets import SPECS, data_dir, find_file
 from altformer.errors import UserError, unknown_name
+
+AT_HAND = "at-hand"
 
 
 def choose_dataset(name: str) -> tuple[str, str]:
@@ -14,6 +18,31 @@ def choose_dataset(name: str) -> tuple[str, str]:
 
     chosen, reason = resolve_auto(data_dir())
     return chosen, reason
+
+
+def choose_datasets(text: str) -> list[tuple[str, str]]:
+    """One data set or several with commas between, each as ``choose_dataset`` gives it.
+
+    ``at-hand`` stands for every known data set whose file is in the data folder. UserError where that is none, and for
+    a data set given twice.
+    """
+    folder = data_dir()
+    if text.strip() == AT_HAND:
+        names = at_hand(folder)
+        if not names:
+            raise UserError(f"--dataset {AT_HAND}: none of {', '.join(SPECS)} is in {folder} (set ALTFORMER_DATA)")
+        return [(name, f"Data set: {name} (at hand in {folder}).") for name in names]
+    chosen = [choose_dataset(name.strip()) for name in text.split(",")]
+    names = [name for name, _ in chosen]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise UserError(f"--dataset takes different names with commas between, got '{text}'")
+    return chosen
+
+
+def at_hand(folder: Path) -> list[str]:
+    """The known data sets whose file of readings is in a folder, in the order they are known."""
+    return [name for name, spec in SPECS.items() if find_file(name, spec.files, folder) is not None]
 
 
 def choose_device(name: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json
 from cluster.work import Ended
@@ -18,15 +19,31 @@ from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_
 from experiments.compose import compose, find_experiment, parse_setting, parse_value
 from experiments.dataset_choice import choose_dataset, choose_device
 from experiments.fields import locate
-from experiments.scores_table import scores_table
+from experiments.runs import experiment_file
+from experiments.scores_table import NOT_COMPARABLE, scores_table
 from experiments.tracked_cell import cell_files, final_metrics, work_of
 
 ACCEPTS_FIELDS = True  # any field of the configuration is an option: --lr 0.001, --model.embed_dim 48
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A cell with its record, and what it is shown by."""
+
+    name: str
+    cell: Cell
+    record: Record
+    step_minutes: int
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; every configuration field is one more, by leaf name or dotted path."""
     parser.add_argument("--cfg", default="METR-LA_alternating", help="experiment YAML, a path or a shipped one by name")
+    add_common_arguments(parser)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that trains one cell takes, besides the experiment itself."""
     parser.add_argument("--experiment_name", help="name under which the result is found (default: the file's)")
     parser.add_argument("--dataset", help="use another data set than the experiment's")
     parser.add_argument("--profile", help="quick or full (default: the experiment as it is)")
@@ -41,21 +58,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train or find the finished run, and print its scores."""
-    from altformer.data.datasets import load
-
-    settings = dict(map(parse_setting, args.set)) | field_options(args.fields)
+    settings = given_settings(args)
     path = find_experiment(args.cfg)
-    if args.threads < 1:
-        raise UserError(f"--threads must be at least 1, got {args.threads}")
     if args.dataset is not None:
         args.dataset, sentence = choose_dataset(args.dataset)
         print(sentence)
     config = compose(path, dataset=args.dataset, profile=args.profile, settings=settings)
+    return show(train_or_find(config, args.experiment_name or experiment_name(path), args), args.out)
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields set on the command line, by ``--set`` and as options of their own; UserError for a mistake in them."""
+    settings = dict(map(parse_setting, args.set)) | field_options(args.fields)
+    if args.threads < 1:
+        raise UserError(f"--threads must be at least 1, got {args.threads}")
+    return settings
+
+
+def experiment_name(path: Path) -> str:
+    """What an experiment is called when it is given no name: its file, or the cell whose configuration the file is."""
+    return path.parent.name if path.stem == "config" else path.stem
+
+
+def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Trained:
+    """Train the cell of a configuration, or find it finished; ``args`` are the common arguments."""
+    from altformer.data.datasets import load
+
     device = choose_device(args.device)
     data = load(config.dataset)
     machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
     cell = make_cell(config, machine, data.identity, args.out, args.profile)
-    name = args.experiment_name or (path.parent.name if path.stem == "config" else path.stem)
     if args.again:
         shutil.rmtree(cell.folder, ignore_errors=True)
     record = read_record(cell.folder)
@@ -63,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name}: this very run is finished; --again trains it anew")
     else:
         record = _train(cell, data, name, args)
-    return _show(record, name, cell, args.out, data.step_minutes)
+    return Trained(name, cell, record, data.step_minutes)
 
 
 def field_options(rest: list[str]) -> dict[str, Any]:
@@ -122,23 +154,17 @@ def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
     )
 
 
-def _show(record: Record, name: str, cell: Cell, out: Path, step_minutes: int) -> int:
+def show(trained: Trained, out: Path) -> int:
     """Print the outcome, note it under the experiment's name, and return the exit code."""
-    write_json(
-        out / "experiments" / f"{_file_name(name)}.json",
-        {**record, "experiment_name": name, "cell_folder": str(cell.folder)},
-    )
+    name, record, folder = trained.name, trained.record, trained.cell.folder
+    write_json(experiment_file(name, out), {**record, "experiment_name": name, "cell_folder": str(folder)})
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:
         print(f"{name}: {record['epochs']} epochs in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
-        print(scores_table(f"best epoch {record['best_epoch']} on the test set", record["test"], step_minutes))
+        title = f"best epoch {record['best_epoch']} on the test set"
+        print(scores_table(title, record["test"], trained.step_minutes))
         if record["profile"] == "quick" or record["config"]["dataset"]["test_stride"] > 1:
-            print("  quick profile or not every window scored: not comparable with published numbers")
-    print(f"  record: {cell.folder / 'record.json'}")
+            print(NOT_COMPARABLE)
+    print(f"  record: {folder / 'record.json'}")
     return 0
-
-
-def _file_name(name: str) -> str:
-    """A name as a file name: everything but letters, digits, dot, dash and underscore becomes a dash."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from altformer.config import Config
 from altformer.errors import UserError
 from altformer.training.context import BareContext
 from experiments import provenance
@@ -50,6 +52,63 @@ def test_a_run_leaves_a_record_that_repeats_it(tiny, traffic, tmp_path):
     assert "torch==" in (cell.folder / "environment.txt").read_text()
     again = run_cell(make_cell(tiny, CPU, traffic.content_hash, tmp_path / "b"), traffic, BareContext(), {})
     assert again["test"] == record["test"] and again["val"] == record["val"]
+
+
+def distilled(config, teacher, weight=0.5):
+    training = config.training.model_dump() | {"distillation": {"teacher": teacher, "weight": weight}}
+    return Config.model_validate(config.model_dump() | {"training": training})
+
+
+def test_a_distilled_cell_finds_its_teacher_beside_itself(tiny, traffic, tmp_path):
+    teacher = make_cell(tiny.model_copy(update={"seed": 7}), CPU, traffic.content_hash, tmp_path)
+    alone = run_cell(make_cell(tiny, CPU, traffic.content_hash, tmp_path), traffic, BareContext(), {})
+    cell = make_cell(distilled(tiny, teacher.hash), CPU, traffic.content_hash, tmp_path)
+    with pytest.raises(UserError, match=f"looked for it at {teacher.folder}, but there is no such folder"):
+        run_cell(cell, traffic, BareContext(), {})
+    run_cell(teacher, traffic, BareContext(), {})
+    record = run_cell(cell, traffic, BareContext(), {})
+    assert record["status"] == "done" and record["test"] != alone["test"]
+    assert record["provenance"]["repeat"].startswith(f"altformer distill {teacher.folder} --cfg {cell.folder}")
+    without_weight = make_cell(distilled(tiny, teacher.hash, 0.0), CPU, traffic.content_hash, tmp_path)
+    assert without_weight.hash != cell.hash
+    untaught = run_cell(without_weight, traffic, BareContext(), {})
+    assert untaught["test"]["all"]["mae"] == pytest.approx(alone["test"]["all"]["mae"], rel=1e-3)
+    (teacher.folder / "record.json").unlink()
+    with pytest.raises(UserError, match="but it was not trained to its end"):
+        run_cell(
+            make_cell(distilled(tiny, teacher.hash, 0.4), CPU, traffic.content_hash, tmp_path),
+            traffic,
+            BareContext(),
+            {},
+        )
+
+
+def test_a_teacher_that_sees_other_inputs_is_refused(tiny, traffic, tmp_path):
+    teacher = make_cell(tiny.model_copy(update={"seed": 7}), CPU, traffic.content_hash, tmp_path)
+    run_cell(teacher, traffic, BareContext(), {})
+    cell = make_cell(distilled(tiny, teacher.hash), CPU, "other", tmp_path)
+    shifted = replace(traffic, values=np.where(traffic.values == 0, 0, traffic.values + 5).astype(np.float32))
+    with pytest.raises(UserError, match=r"scales readings by .* the student by"):
+        run_cell(cell, shifted, BareContext(), {})
+    with pytest.raises(UserError, match="trained on other sensors: column 0 was 's0'"):
+        run_cell(cell, replace(traffic, sensor_ids=tuple("abcdef")), BareContext(), {})
+
+
+def test_changed_code_of_a_users_own_model_is_another_cell(tiny, tmp_path, monkeypatch):
+    source = tmp_path / "mine_of_the_cell_test.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = Config.model_validate(tiny.model_dump() | {"model": {"type": "own", "class_path": f"{source.stem}:Mine"}})
+    with pytest.raises(UserError, match=f"cannot find '{source.stem}'; is it installed"):
+        cell_hash(config, CPU, "data")
+    hashes = []
+    for content in ("class Mine: a = 1", "class Mine: a = 2", "class Mine: a = 1"):
+        source.write_text(content)
+        importlib.invalidate_caches()
+        hashes.append(cell_hash(config, CPU, "data"))
+    assert hashes[0] == hashes[2] != hashes[1]
+    absent = Config.model_validate(tiny.model_dump() | {"model": {"type": "own", "class_path": "no.such.module:Mine"}})
+    with pytest.raises(UserError, match=r"cannot find 'no\.such\.module'"):
+        cell_hash(absent, CPU, "data")
 
 
 def test_a_cell_that_another_process_trains_is_waited_for(tiny, traffic, tmp_path):
