@@ -14,15 +14,18 @@ WORKERS ?=
 ADDRESS ?=
 OUT ?= runs
 ARGS ?=
-ABLATE = $(ALTFORMER) ablate --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
+OPTIONS = --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check bench results mlflow-ui dashboard clean \
-	ablation-depth ablation-embed-dim ablation-fusion ablation-lr
+.PHONY: help setup test test-all check bench results mlflow-ui dashboard clean tune baselines \
+	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
+	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
+	ablation-capacity ablation-stages ablation-all ablation-datasets
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-23s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,6 +49,49 @@ ablation-fusion: $(STAMP) ## how temporal and spatial features are joined
 ablation-lr: $(STAMP) ## learning rate, a search with ASHA
 	@$(ABLATE) lr
 
+ablation-schedule: $(STAMP) ## learning-rate schedules and layer-wise rates
+	@$(ABLATE) schedule
+
+ablation-regularization: $(STAMP) ## weight decay, dropout, label smoothing, stochastic depth, mixup, cutmix
+	@$(ABLATE) regularization
+
+ablation-positional: $(STAMP) ## positional encodings
+	@$(ABLATE) positional
+
+ablation-embedding: $(STAMP) ## the inputs beyond the reading, each off in turn
+	@$(ABLATE) embedding
+
+ablation-identity: $(STAMP) ## sensor identity x adaptive embedding: main effects and interaction
+	@$(ABLATE) identity
+
+ablation-data: $(STAMP) ## batches, longer history, augmentation
+	@$(ABLATE) data
+
+ablation-loss: $(STAMP) ## masked MAE, Huber, MAE with missing readings scored
+	@$(ABLATE) loss
+
+ablation-patch: $(STAMP) ## input steps per token
+	@$(ABLATE) patch
+
+ablation-capacity: $(STAMP) ## larger and smaller models
+	@$(ABLATE) capacity
+
+ablation-stages: $(STAMP) ## the guide's architecture variants, with its claims
+	@$(ABLATE) stages
+
+ablation-all: $(STAMP) ## all of the above in one plan: a cell that several share is trained once
+	@$(ABLATE) all
+
+baselines: $(STAMP) ## the field's models in the same harness, beside the published numbers
+	@$(ABLATE) baselines
+
+ablation-datasets: DATASET := $(if $(filter auto,$(DATASET)),at-hand,$(DATASET))
+ablation-datasets: $(STAMP) ## one configuration on every data set at hand, as a table for a paper
+	@$(ABLATE) datasets
+
+tune: $(STAMP) ## the guide's tuning plan with its gates
+	@$(ALTFORMER) tune experiments/tuning.yaml $(OPTIONS)
+
 test: $(STAMP) ## the tests that every change must pass
 	@$(BIN)/python -m pytest -m "not slow and not ray and not gpu"
 
@@ -58,10 +104,14 @@ check: $(STAMP) ## lint, formatting and types
 bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 	@$(BIN)/python -m benchmarks
 
-results: $(STAMP) ## run the depth matrix anew on METR-LA (quick) and publish it in experiments/results/depth
-	@rm -rf runs/results
-	@$(ALTFORMER) ablate depth --dataset METR-LA --profile quick --seeds 3 --out runs/results
-	@$(BIN)/python -m benchmarks.publish runs/results/depth-METR-LA-* depth
+RESULTS := runs/results
+QUICK := --profile quick --out $(RESULTS)
+results: $(STAMP) ## run all matrices anew (quick, one seed; depth three) and publish experiments/results
+	@rm -rf $(RESULTS)
+	@$(ALTFORMER) ablate all baselines --dataset METR-LA --seeds 1 $(QUICK)
+	@$(ALTFORMER) ablate datasets --dataset at-hand --seeds 1 $(QUICK)
+	@$(ALTFORMER) ablate depth --dataset METR-LA --seeds 3 $(QUICK)
+	@$(BIN)/python -m benchmarks.publish $(RESULTS)
 
 mlflow-ui: $(STAMP) ## open the MLflow pages of the runs on this machine
 	@$(ALTFORMER) mlflow-ui --out $(OUT)

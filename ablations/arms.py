@@ -30,7 +30,7 @@ def expand(matrix: Matrix) -> list[Arm]:
     """All arms: those of the grids, then of the zips, then the named ones, each in the order written.
 
     UserError: no arm, two of one name or with the same settings, zip lists of unequal length, a comparison without a
-    baseline, a baseline or a label's field that does not exist.
+    baseline, a baseline, a label's field, or an arm named by a claim, alias or published model that does not exist.
     """
     drafts = [*_grid_arms(matrix), *_zip_arms(matrix), *_named_arms(matrix)]
     if not drafts:
@@ -40,6 +40,7 @@ def expand(matrix: Matrix) -> list[Arm]:
     _refuse_twice(arms, lambda arm: arm.name, "name")
     _refuse_twice(arms, _canonical, "settings")
     _refuse_bad_baseline(matrix, arms)
+    _refuse_unknown_references(matrix, [arm.name for arm in arms])
     return arms
 
 
@@ -68,6 +69,11 @@ def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dic
 def varied_fields(arms: Iterable[Arm]) -> frozenset[str]:
     """The dotted path of every field that some arm sets; a profile must set none of them, in any arm."""
     return frozenset(locate(name, arm.where) for arm in arms for name in _fields(arm.settings))
+
+
+def settings_fields(matrix: Matrix) -> frozenset[str]:
+    """The dotted path of every field of the matrix's own ``settings``, which win over the profile."""
+    return frozenset(locate(name, matrix.where("settings", name)) for name in _fields(matrix.settings))
 
 
 def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
@@ -162,6 +168,29 @@ def _refuse_bad_baseline(matrix: Matrix, arms: Sequence[Arm]) -> None:
             )
     elif matrix.baseline not in names:
         raise unknown_name("baseline arm", matrix.baseline, names, matrix.where("baseline"))
+
+
+def _refuse_unknown_references(matrix: Matrix, names: Sequence[str]) -> None:
+    """UserError where a claim, an alias or a published model names an arm that the matrix does not have."""
+    for alias, row in matrix.aliases.items():
+        if alias in names:
+            raise UserError(
+                f"{matrix.where('aliases', alias)}: '{alias}' is an arm already; an alias needs another name"
+            )
+        for name in (row.of, row.against):
+            if name not in names:
+                raise unknown_name("arm", name, names, matrix.where("aliases", alias))
+    for claim in matrix.claims:
+        for name in filter(None, (claim.arm, claim.equal_to)):
+            if name not in {*names, *matrix.aliases}:
+                raise unknown_name("arm of a claim", name, [*names, *matrix.aliases], matrix.where("claims"))
+    for name in matrix.needs_graph:
+        if name not in names or name == matrix.baseline:
+            raise unknown_name("arm", name, set(names) - {matrix.baseline}, matrix.where("needs_graph"))
+    for dataset, models in matrix.published.items():
+        for model, numbers in models.items():
+            if numbers.arm not in names:
+                raise unknown_name("arm", numbers.arm, names, matrix.where("published", dataset, model))
 
 
 def _fields(settings: Mapping[str, Any]) -> dict[str, Any]:

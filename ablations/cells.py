@@ -83,6 +83,15 @@ class CellResult:
         return _finite((scores.get(step or "all") or {}).get(name))
 
 
+def by_seed(cells: Iterable[CellResult], column: str) -> dict[int, float]:
+    """The column of the cells that are done, by seed; nothing for an arm with stopped cells, whose rest is selected."""
+    cells = list(cells)
+    if any(cell.status == "stopped" for cell in cells):
+        return {}
+    values = {cell.seed: cell.value(column) for cell in cells if cell.status == "done"}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
 def write_cells(path: Path, results: Iterable[CellResult]) -> None:
     """Write ``cells.csv``, whole or not at all: one row per cell that has a record, ``-`` for what is missing.
 

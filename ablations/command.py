@@ -1,25 +1,36 @@
-"""``altformer ablate``: plan a matrix, run it, report on it."""
+"""``altformer ablate``: plan one matrix or several, run them, report on them."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ablations.matrix import Matrix, load_matrix, matrix_file
+from ablations.matrix import Matrix, load_matrix, matrix_files
+from ablations.surroundings import connect, given_resources, ray_address, settle, slots
 from altformer.errors import UserError
-from cluster.resources import Resources
 from experiments.compose import compose, parse_setting
-from experiments.dataset_choice import choose_dataset
+from experiments.dataset_choice import choose_datasets
+
+WINDOWS = {"input_len", "output_len", "val_stride", "test_stride"}  # what a data set's readings do not depend on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("file", help="matrix YAML: a path, or a shipped one by name (depth, embed_dim, fusion, lr)")
-    parser.add_argument("--dataset", help="data set (default: the base experiment's); auto: METR-LA, else simulated")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="MATRIX",
+        help="matrix YAML: a path, or a shipped one by name (depth, fusion, lr, ...); all: every shipped one",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="data set (default: the base experiment's); auto: METR-LA, else simulated; several with commas; "
+        "at-hand: every known one whose file is there",
+    )
     parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 (default: the matrix's)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
@@ -35,47 +46,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 130 / 143 interrupted."""
-    from ablations.run import run_plan
-    from ablations.summary import print_plan, print_result
+    from ablations.several import make_group
+    from ablations.summary import print_group
 
-    matrix = _with_options(load_matrix(matrix_file(args.file)), args)
+    matrices = [_with_options(load_matrix(file), args) for file in matrix_files(args.files)]
+    name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
-        connection = stack.enter_context(_connect(args.address)) if _address(args) else None
-        plan = _plan(matrix, args, connection)
-        slots = _slots(matrix.resources, connection)
-        print_plan(plan, slots)
+        connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
+        groups = []
+        for dataset in _datasets(args.dataset):
+            plans = _plans(matrices, args, dataset, connection)
+            groups.append(make_group(name, plans, args.out))
+            print_group(groups[-1], slots(matrices[0].resources, connection))
         if args.dry_run:
             return 0
-        mlflow_out = None if args.no_mlflow else args.out
-        finished = run_plan(plan, partial(_connect, None), mlflow_out, connection)
-    print_result(finished)
-    return finished.exit_code
+        return _run_groups(groups, args, connection)
 
 
-def _plan(matrix: Matrix, args: argparse.Namespace, connection: Any) -> Any:
-    """Settle what is automatic (data set, device, profile) and resolve the matrix to cells."""
-    from ablations.plan import make_plan
-    from altformer.data.datasets import load
-    from experiments.cell import Machine
+def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any) -> int:
+    """Data set after data set; more than one ends in the table over all of them."""
+    from ablations.several import run_group, write_table
+    from ablations.summary import print_finished
 
-    dataset = None
-    if args.dataset:
-        dataset, sentence = choose_dataset(args.dataset)
+    finished = []
+    for group in groups:
+        finished.append(run_group(group, partial(connect, None), None if args.no_mlflow else args.out, connection))
+        print_finished(finished[-1])
+        if finished[-1].interrupted:
+            break
+    else:
+        if len(groups) > 1:
+            print("Table over all data sets: " + ", ".join(map(str, write_table(finished, args.out))))
+    return max(one.exit_code for one in finished)
+
+
+def _datasets(text: str | None) -> list[str | None]:
+    """The data sets asked for, with a sentence about each; None is the base experiment's own."""
+    if text is None:
+        return [None]
+    names: list[str | None] = []
+    for name, sentence in choose_datasets(text):
+        names.append(name)
         print(sentence, flush=True)
-    gpus = sum(node.get("GPU", 0) for node in connection.nodes) if connection else _local_gpus()
-    device: Literal["cpu", "cuda"] = "cuda" if gpus and matrix.resources.gpus_per_worker != 0 else "cpu"
-    profile = args.profile
-    if profile == "auto":
-        profile = "full" if device == "cuda" else "quick"
+    return names
+
+
+def _plans(matrices: Sequence[Matrix], args: argparse.Namespace, dataset: str | None, connection: Any) -> list[Any]:
+    """The matrices on one data set, whose readings are loaded once."""
+    loaded: dict[str, Any] = {}
+    return [_plan(matrix, args, dataset, connection, loaded) for matrix in matrices]
+
+
+def _plan(
+    matrix: Matrix, args: argparse.Namespace, dataset: str | None, connection: Any, loaded: dict[str, Any]
+) -> Any:
+    """Settle what is automatic (device, profile, seeds) and resolve the matrix to cells."""
+    from ablations.plan import make_plan, with_settings
+    from altformer.data.datasets import load
+
+    machine, profile = settle(matrix.resources, args.profile, connection)
     seeds = matrix.seeds.of(profile) if args.seeds is None else args.seeds
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     settings = dict(map(parse_setting, args.set))
-    source = compose(matrix.base_file, dataset=dataset, profile=profile, settings=settings).dataset
+    layer = with_settings(matrix.of(profile), settings)
+    source = compose(matrix.base_file, dataset=dataset, profile=profile, settings=layer).dataset
+    readings = source.model_dump_json(exclude=WINDOWS)
+    if readings not in loaded:
+        loaded[readings] = load(source)
     return make_plan(
         matrix,
-        load(source),
-        Machine(device, matrix.resources.cpus_per_worker, matrix.resources.workers),
+        loaded[readings],
+        machine,
         dataset=dataset,
         profile=profile,
         settings=settings,
@@ -86,35 +128,7 @@ def _plan(matrix: Matrix, args: argparse.Namespace, connection: Any) -> Any:
 
 def _with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
     """The matrix with the scheduler and resources given on the command line."""
-    given = {
-        name: value
-        for name in ("workers", "cpus_per_worker", "gpus_per_worker")
-        if (value := getattr(args, name)) is not None
-    }
-    changes: dict[str, Any] = {"resources": {**matrix.resources.model_dump(), **given}}
+    changes: dict[str, Any] = {"resources": given_resources(matrix.resources, args)}
     if args.scheduler and args.scheduler != matrix.scheduler.type:
         changes["scheduler"] = args.scheduler
     return matrix.changed(changes)
-
-
-def _address(args: argparse.Namespace) -> str | None:
-    return args.address or os.environ.get("RAY_ADDRESS")
-
-
-def _local_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _connect(address: str | None) -> Any:
-    from cluster.connection import connect
-
-    return connect(address)
-
-
-def _slots(resources: Resources, connection: Any) -> int:
-    """Trials at once: on the cluster, or on the Ray that would be started here."""
-    nodes = connection.nodes if connection else [{"CPU": float(os.cpu_count() or 1), "GPU": float(_local_gpus())}]
-    resources.check(nodes)
-    return resources.slots(nodes)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, field_validator
 
+from ablations.claims import Alias, Claim, PublishedModel, text_keys
+from ablations.per_profile import PerProfile, for_profile, is_per_profile
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
@@ -15,25 +18,21 @@ from experiments.compose import find_experiment
 from experiments.yaml_file import read_yaml
 
 PACKAGE = Path(__file__).parent
+ALL = "all"  # the name of all shipped matrices together
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
-Values = Annotated[list[Any], Field(min_length=1)]
+
+def _list_of_values(value: Any) -> Any:
+    """A list with something in it, or one for each profile."""
+    lists = list(value.values()) if is_per_profile(value) else [value]
+    if not all(isinstance(one, list) for one in lists):
+        raise ValueError("takes a list of values")
+    if not all(lists):
+        raise ValueError("takes at least 1 value")
+    return value
 
 
-class PerProfile(Strict):
-    """A number that depends on the profile; a plain number stands for the same in both."""
-
-    quick: int = Field(ge=1)
-    full: int = Field(ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_number(cls, value: Any) -> Any:
-        return {"quick": value, "full": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-    def of(self, profile: str) -> int:
-        """The number for a profile; every profile but ``quick`` counts as full."""
-        return self.quick if profile == "quick" else self.full
+Values = Annotated[Any, AfterValidator(_list_of_values)]
 
 
 class NoScheduler(Strict):
@@ -56,7 +55,12 @@ class Matrix(Strict):
     Arms are the concatenation of every ``grid`` (all combinations of its lists), every ``zip`` (first with first,
     second with second) and the named ``arms``. ``labels`` names grid and zip arms from their values, for instance
     ``"{temporal_depth_1}-{spatial_depth_1}"``; it is used for each grid or zip that has all its fields.
-    The objective is minimised by the scheduler; the report compares the same metric on the test set.
+    ``settings`` are fields of every arm that does not set them itself; they win over the profile, and ``--set`` wins
+    over them. In all of these ``{quick: 24, full: 64}`` stands for one value per profile.
+    The objective is minimised by the scheduler; the report compares the same metric on the test set, judges the
+    ``claims``, adds a row for each of the ``aliases`` and sets our numbers beside those that are ``published`` (by data
+    set and model). Arms of ``needs_graph`` are left out, with a note, on data without a road graph. ``part_of_all``
+    says whether ``altformer ablate all`` runs the matrix.
     """
 
     name: str = Field(min_length=1)
@@ -65,6 +69,7 @@ class Matrix(Strict):
     grid: tuple[dict[str, Values], ...] = ()
     zip: tuple[dict[str, Values], ...] = ()
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     baseline: str | None = Field(None, coerce_numbers_to_str=True)
     labels: str | None = None
     seeds: PerProfile = PerProfile(quick=3, full=5)
@@ -72,6 +77,11 @@ class Matrix(Strict):
     kind: Literal["comparison", "search"] = "comparison"
     scheduler: Annotated[NoScheduler | Asha, Field(discriminator="type")] = NoScheduler()
     resources: Resources = Resources()
+    claims: tuple[Claim, ...] = ()
+    aliases: dict[str, Alias] = Field(default_factory=dict)
+    published: dict[str, dict[str, PublishedModel]] = Field(default_factory=dict)
+    needs_graph: tuple[str, ...] = ()
+    part_of_all: bool = True
 
     _path: Path | None = PrivateAttr(None)
     _lines: dict[str, int] = PrivateAttr(default_factory=dict)
@@ -88,6 +98,11 @@ class Matrix(Strict):
         if not isinstance(value, dict):
             return value
         return {str(name): {} if overrides is None else overrides for name, overrides in value.items()}
+
+    @field_validator("aliases", "published", mode="before")
+    @classmethod
+    def _names_are_text(cls, value: Any) -> Any:
+        return text_keys(value)
 
     @field_validator("scheduler", mode="before")
     @classmethod
@@ -120,6 +135,11 @@ class Matrix(Strict):
             return find_experiment(self.base, beside=self._path.parent if self._path else Path())
         except UserError as error:
             raise UserError(f"{self.where('base')}: {error}") from None
+
+    def of(self, profile: str) -> Matrix:
+        """The same matrix with every ``{quick: ..., full: ...}`` in its arms and settings settled for a profile."""
+        names = ("grid", "zip", "arms", "settings")
+        return self.model_copy(update={name: for_profile(getattr(self, name), profile) for name in names})
 
     def changed(self, changes: dict[str, Any]) -> Matrix:
         """The same matrix with some keys given anew, as from the command line; UserError where one is not valid."""
@@ -155,7 +175,23 @@ def matrix_file(name: str) -> Path:
         return path
     if path.parent in (Path(), Path("ablations")) and (PACKAGE / f"{path.stem}.yaml").is_file():
         return PACKAGE / f"{path.stem}.yaml"
-    raise unknown_name("matrix", name, [path.stem for path in PACKAGE.glob("*.yaml")])
+    raise unknown_name("matrix", name, [ALL, *(path.stem for path in PACKAGE.glob("*.yaml"))])
+
+
+def matrix_files(names: Sequence[str]) -> list[Path]:
+    """The files of several matrices; ``all``: every shipped one that is part of it. UserError for one given twice."""
+    files: list[Path] = []
+    for name in names:
+        files += shipped_matrices() if name == ALL else [matrix_file(name)]
+    for file in files:
+        if files.count(file) > 1:
+            raise UserError(f"matrix {file.stem} is given twice")
+    return files
+
+
+def shipped_matrices() -> list[Path]:
+    """The files of the matrices that ``altformer ablate all`` runs, by name."""
+    return [path for path in sorted(PACKAGE.glob("*.yaml")) if load_matrix(path).part_of_all]
 
 
 def _place(path: Path | None, lines: dict[str, int], keys: tuple[str, ...]) -> str:
@@ -184,6 +220,10 @@ def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]
 
 
 def _known_keys(parents: tuple[str, ...]) -> list[str]:
+    if parents[:1] == ("claims",):
+        return [field.alias or name for name, field in Claim.model_fields.items()]
+    if parents[:1] == ("aliases",):
+        return list(Alias.model_fields)
     models: dict[tuple[str, ...], type[BaseModel]] = {
         (): Matrix,
         ("seeds",): PerProfile,

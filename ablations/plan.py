@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_fields
-from ablations.matrix import Matrix
+from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, settings_fields, varied_fields
+from ablations.matrix import Matrix, NoScheduler
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
@@ -48,6 +48,8 @@ class Plan:
     folder: Path
     params: Mapping[str, int]  # parameters of each arm's model
     scheduler: dict[str, Any]  # as it is noted in the records of cells it stops
+    claimed_params: Mapping[str, int] = field(default_factory=dict)  # those of the full profile that claims are about
+    notes: tuple[str, ...] = ()  # what a reader must know besides the cells
 
     def settled(self, planned: PlannedCell) -> bool:
         """Done and diverged cells are; a stopped one only under the very scheduler that stopped it."""
@@ -60,7 +62,7 @@ class Plan:
 
     @property
     def to_run(self) -> list[PlannedCell]:
-        """Cells that are not settled, each once even when two arms share it."""
+        """Cells that are not settled."""
         return [planned for planned in self.cells if not self.settled(planned)]
 
     def refreshed(self) -> Plan:
@@ -98,18 +100,29 @@ class Plan:
 def configurations(
     matrix: Matrix, arms: Sequence[Arm], dataset: str | None, profile: str, settings: Mapping[str, Any]
 ) -> dict[str, Config]:
-    """The configuration of every arm (with seed 0); UserError for arms that conflict with ``--set`` or are equal."""
+    """The configuration of every arm (with seed 0); UserError for arms that conflict with ``--set`` or are equal.
+
+    The profile is the one that the matrix has been settled for (``Matrix.of``). ``--set`` wins over the matrix's own
+    ``settings``; neither they nor what arms vary is touched by the profile.
+    """
     refuse_set_fields(arms, settings)
-    varied = varied_fields(arms)
+    varied = varied_fields(arms) | settings_fields(matrix)
     if "seed" in {*varied, *settings}:
         raise UserError("seed: a matrix runs every arm with the seeds 0..N-1; choose N with --seeds or seeds:")
 
+    layer = with_settings(matrix, settings)
+
     def resolve(arm: Arm) -> Config:
         return compose(
-            matrix.base_file, dataset=dataset, profile=profile, settings=settings, arm=arm.settings, varied=varied
+            matrix.base_file, dataset=dataset, profile=profile, settings=layer, arm=arm.settings, varied=varied
         )
 
     return resolve_arms(arms, resolve)
+
+
+def with_settings(matrix: Matrix, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The matrix's own ``settings`` and, over them, those of ``--set``."""
+    return {**matrix.settings, **settings}
 
 
 def make_plan(
@@ -124,8 +137,12 @@ def make_plan(
     out: Path,
 ) -> Plan:
     """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first."""
+    as_written, matrix = matrix, matrix.of(profile)
     arms = expand(matrix)
+    left_out = matrix.needs_graph if data.adjacency is None else ()
+    arms = [arm for arm in arms if arm.name not in left_out]
     configs = configurations(matrix, arms, dataset, profile, settings)
+    _refuse_late_grace(matrix, profile, configs)
     cells = []
     for seed in range(seeds):
         for arm in arms:
@@ -143,7 +160,33 @@ def make_plan(
     folder = out.resolve() / f"{matrix.slug}-{data.name}-{short}"
     scheduler = {**matrix.scheduler.model_dump(mode="json"), "profile": profile, "metric": matrix.objective}
     params = {name: _parameters(config, data) for name, config in configs.items()}
-    return Plan(matrix, arms, cells, data, profile, folder, params, scheduler)
+    claimed = params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings)
+    notes = tuple(f"Arm {name} is left out: it needs a road graph, and {data.name} has none here." for name in left_out)
+    return Plan(matrix, arms, cells, data, profile, folder, params, scheduler, claimed, notes)
+
+
+def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Config]) -> None:
+    """UserError where a scheduler would first look at a cell after the last epoch of every arm."""
+    if isinstance(matrix.scheduler, NoScheduler):
+        return
+    grace, epochs = matrix.scheduler.grace_period.of(profile), max(one.training.epochs for one in configs.values())
+    if grace > epochs:
+        raise UserError(
+            f"{matrix.where('scheduler', 'grace_period')}: grace_period must be at most the epochs of a cell: "
+            f"grace_period {grace}, epochs {epochs}"
+        )
+
+
+def _claimed_parameters(
+    matrix: Matrix, data: TrafficData, dataset: str | None, settings: Mapping[str, Any]
+) -> dict[str, int]:
+    """Parameters in the full profile of the arms that a claim on parameters names, and of the baseline."""
+    about = {claim.arm for claim in matrix.claims if claim.parameters_fewer is not None or claim.parameters is not None}
+    if not about:
+        return {}
+    matrix = matrix.of("full")
+    configs = configurations(matrix, expand(matrix), dataset, "full", settings)
+    return {name: _parameters(config, data) for name, config in configs.items() if name in {*about, matrix.baseline}}
 
 
 def _parameters(config: Config, data: TrafficData) -> int:

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ablations.markdown import code_block, escape, table
+from ablations.numbers import DECIMALS, MISSING, difference, interval, p_value, spread
 from ablations.plots import draw_plots
 from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
-from ablations.statistics import Summary
+from ablations.report_sections import claims_section, effects_section, published_section
 from altformer.files import write_text
-
-MISSING = "-"
-DECIMALS = {"mape": 2}
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
@@ -20,6 +18,13 @@ def write_report(data: ReportData, folder: Path) -> Path:
     plots = draw_plots(data, folder / "plots")
     path = folder / "report.md"
     write_text(path, markdown(data, {title: plot.relative_to(folder).as_posix() for title, plot in plots.items()}))
+    return path
+
+
+def write_tables(data: ReportData, folder: Path) -> Path:
+    """Write ``report.md`` alone, as for more arms than a plot can show; returns its path."""
+    path = folder / "report.md"
+    write_text(path, markdown(data, {}))
     return path
 
 
@@ -40,6 +45,8 @@ def _sections(data: ReportData, plots: dict[str, str]) -> Iterator[str]:
     if marker:
         yield marker
     yield _reading_help(data)
+    for section in (claims_section, published_section, effects_section):
+        yield from section(data, marker)
     yield "## Errors by horizon"
     yield f"Test set, mean ± standard deviation over seeds; MAE and RMSE{_unit(data)}, MAPE in %."
     yield _horizon_table(data)
@@ -80,7 +87,7 @@ def _comparison_table(data: ReportData) -> str:
         "p (Holm)",
         "verdict",
     ]
-    rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in data.arms]
+    rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in (*data.arms, *data.aliases)]
     return table(header, rows, numbers=range(1, len(header) - 1))
 
 
@@ -97,7 +104,7 @@ def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
         *(spread(arm.metrics[column_of("mae", step)]) for step in steps),
         spread(arm.metrics["test_rmse"]),
         spread(arm.metrics["test_mape"], DECIMALS["mape"]),
-        _difference(arm),
+        difference(arm.comparison),
         MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
         f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
     ]
@@ -126,29 +133,3 @@ def _reading_help(data: ReportData) -> str:
 
 def _unit(data: ReportData) -> str:
     return f" in {escape(data.unit)}" if data.unit else ""
-
-
-def spread(summary: Summary, decimals: int = 3) -> str:
-    """Mean ± standard deviation, as far as there are seeds for it."""
-    if summary.mean is None:
-        return MISSING
-    mean = f"{summary.mean:.{decimals}f}"
-    return mean if summary.std is None else f"{mean} ± {summary.std:.{decimals}f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """An interval in brackets."""
-    return MISSING if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-
-
-def p_value(p: float) -> str:
-    """A p value to three decimals, the smallest as a bound."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _difference(arm: ArmResult) -> str:
-    found = arm.comparison
-    if found is None or found.difference is None:
-        return MISSING
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.difference:+.3f}{bounds}"

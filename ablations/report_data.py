@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ablations.arms import Arm
-from ablations.cells import CellResult
+from ablations.cells import CellResult, by_seed
+from ablations.claim_verdicts import Evidence, JudgedClaim, judge
+from ablations.effects import Effect, two_factor_effects
 from ablations.matrix import Matrix
+from ablations.published import PublishedRow, beside_published
 from ablations.report_facts import (
     Facts,
     RunInfo,
@@ -79,12 +82,18 @@ class ReportData:
     timing: Facts
     provenance: Facts
     repeat: tuple[tuple[str, int, str], ...]  # arm, seed, command
+    aliases: tuple[ArmResult, ...] = ()  # further rows: an arm's numbers, compared with another arm than the baseline
+    claims: tuple[JudgedClaim, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    published: tuple[PublishedRow, ...] = ()
 
 
 def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResult], info: RunInfo) -> ReportData:
     """The report's content from the cells of a matrix (also those without a record), arms in the matrix's order."""
     horizons = _horizons(results, info.step_minutes)
-    found = _arm_results(matrix, arms, results, horizons)
+    cells = {arm.name: [result for result in results if result.arm == arm.name] for arm in arms}
+    found = _arm_results(matrix, arms, cells, horizons)
+    aliases = _alias_results(matrix, found, cells)
     return ReportData(
         title=f"{matrix.title or matrix.name} on {info.dataset}, {info.profile} profile",
         marker=_marker(info.profile),
@@ -96,10 +105,19 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
         arms=found,
         unfinished=tuple(unfinished(result) for result in results if result.status != "done"),
         scheduler=scheduler_text(matrix, info.profile),
-        warnings=warnings(results),
+        warnings=(*info.notes, *warnings(results)),
         timing=timing(results, info),
         provenance=provenance(results, info),
         repeat=repeat_commands(results),
+        aliases=aliases,
+        claims=judge(matrix.claims, _evidence(matrix, (*found, *aliases), cells, info)),
+        effects=two_factor_effects(matrix, arms, cells, matrix.reported),
+        published=beside_published(
+            {name: one for name, one in matrix.published.get(info.dataset, {}).items() if one.arm in cells},
+            [step for step, _ in horizons],
+            {arm.name: arm.metrics for arm in found},
+            {arm.name: arm.params for arm in found},
+        ),
     )
 
 
@@ -136,9 +154,8 @@ def _ahead(step: int, step_minutes: int | None) -> str:
 
 
 def _arm_results(
-    matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResult], horizons: Sequence[tuple[str, str]]
+    matrix: Matrix, arms: Sequence[Arm], cells: Mapping[str, Sequence[CellResult]], horizons: Sequence[tuple[str, str]]
 ) -> tuple[ArmResult, ...]:
-    cells = {arm.name: [result for result in results if result.arm == arm.name] for arm in arms}
     baseline = next((arm.name for arm in arms if arm.is_baseline), None)
     steps = [step for step, _ in horizons if step != "all"]
     overall = _compared(cells, baseline, matrix.reported)
@@ -157,9 +174,50 @@ def _arm_results(
     )
 
 
+def _alias_results(
+    matrix: Matrix, arms: Sequence[ArmResult], cells: Mapping[str, Sequence[CellResult]]
+) -> tuple[ArmResult, ...]:
+    """A further row for each alias: the numbers of one arm, compared with another."""
+    named = {arm.name: arm for arm in arms}
+    found = []
+    for alias, row in matrix.aliases.items():
+        compared = _compared({alias: cells[row.of], row.against: cells[row.against]}, row.against, matrix.reported)
+        comparison = compared.get(alias)
+        found.append(
+            replace(
+                named[row.of],
+                name=alias,
+                is_baseline=False,
+                comparison=comparison,
+                by_step={},
+                verdict=comparison.verdict if comparison else "not compared",
+                note="; ".join(
+                    filter(None, [f"{row.of} against {row.against}", comparison.note if comparison else ""])
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _evidence(
+    matrix: Matrix, arms: Sequence[ArmResult], cells: Mapping[str, Sequence[CellResult]], info: RunInfo
+) -> Evidence:
+    aliases = matrix.aliases
+    against = {arm.name: matrix.baseline for arm in arms if matrix.baseline is not None}
+    return Evidence(
+        cells={**cells, **{alias: cells[row.of] for alias, row in aliases.items()}},
+        comparisons={arm.name: arm.comparison for arm in arms if arm.comparison},
+        baselines=against | {alias: row.against for alias, row in aliases.items()},
+        arms=list(cells),
+        column=matrix.reported,
+        profile=info.profile,
+        params=info.claimed_params,
+    )
+
+
 def _compared(cells: Mapping[str, Sequence[CellResult]], baseline: str | None, column: str) -> Mapping[str, Comparison]:
     """Every arm that has values of the column against the baseline; nothing where the baseline has none."""
-    values = {name: found for name, own in cells.items() if (found := _by_seed(own, column))}
+    values = {name: found for name, own in cells.items() if (found := by_seed(own, column))}
     if baseline is None or baseline not in values:
         return {}
     return compare_all(values[baseline], {name: own for name, own in values.items() if name != baseline})
@@ -179,21 +237,13 @@ def _arm_result(
         is_baseline=arm.is_baseline,
         params=None if params is None else int(params),
         statuses=statuses,
-        metrics={column: summarise(list(_by_seed(cells, column).values())) for column in columns},
+        metrics={column: summarise(list(by_seed(cells, column).values())) for column in columns},
         comparison=comparison,
         by_step=by_step,
         verdict=_verdict(arm, statuses, comparison),
         note="; ".join(filter(None, [_status_note(statuses), comparison.note if comparison else ""])),
         curves=tuple(_curve(cell) for cell in cells if cell.record),
     )
-
-
-def _by_seed(cells: Sequence[CellResult], column: str) -> dict[int, float]:
-    """The column of the cells that are done, by seed; nothing for an arm with stopped cells, whose rest is selected."""
-    if any(cell.status == "stopped" for cell in cells):
-        return {}
-    values = {cell.seed: cell.value(column) for cell in cells if cell.status == "done"}
-    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _verdict(arm: Arm, statuses: Mapping[str, int], comparison: Comparison | None) -> str:

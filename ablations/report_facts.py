@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.cells import CellResult
@@ -23,6 +23,8 @@ class RunInfo:
     unit: str = ""
     wall_seconds: float | None = None
     slots: int | None = None
+    claimed_params: Mapping[str, int] = field(default_factory=dict)  # by arm, in the full profile
+    notes: tuple[str, ...] = ()  # shown as warnings
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,19 @@ class Finished:
 
 
 def run_plan(
-    plan: Plan, connect: Callable[[], Connection], mlflow_out: Path | None, connection: Connection | None = None
+    plan: Plan,
+    connect: Callable[[], Connection],
+    mlflow_out: Path | None,
+    connection: Connection | None = None,
+    *,
+    train: bool = True,
+    report_with: Callable[[ReportData, Path], Path] = write_report,
 ) -> Finished:
     """Run the unsettled cells of a plan on ``connection`` and report on all cells.
 
     Without a connection ``connect`` makes one, but only if there is a cell to run; a matrix that is finished and
-    reported on is only read. MLflow's files go below ``mlflow_out`` (None: no MLflow). UserError when another process
-    runs this very matrix.
+    reported on is only read. MLflow's files go below ``mlflow_out`` (None: no MLflow). Without ``train`` nothing is
+    run: the cells are reported on as they are. UserError when another process runs this very matrix.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(plan.folder):
@@ -60,18 +66,18 @@ def run_plan(
         tracker = MatrixTracker(plan, mlflow_out, started_by)
         outcome, started = None, time.perf_counter()
         try:
-            if plan.to_run:
+            if plan.to_run and train:
                 from ablations.trials import run_unsettled  # Ray, only where something runs
 
                 with nullcontext(connection) if connection else connect() as there:
                     outcome = run_unsettled(plan, there, tracker, started_by)
             now = plan.refreshed()
             tracker.flush()
-            results = _results(plan, now, tracker)
+            results = _results(plan if train else now, now, tracker)
             write_cells(plan.folder / "cells.csv", results)
             info = _info(plan, outcome, time.perf_counter() - started)
             report = build_report(plan.matrix, plan.arms, results, info)
-            write_report(report, plan.folder)
+            report_with(report, plan.folder)
             now.write()
             tracker.log_report(report)
         finally:
@@ -98,6 +104,8 @@ def _info(plan: Plan, outcome: Outcome | None = None, seconds: float | None = No
         unit=plan.data.unit,
         wall_seconds=seconds if outcome else None,
         slots=outcome.slots if outcome else None,
+        claimed_params=plan.claimed_params,
+        notes=plan.notes,
     )
 
 

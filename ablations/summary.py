@@ -3,16 +3,72 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablations.plan import Plan
+from ablations.plan import Plan, PlannedCell
 from ablations.run import Finished
+from ablations.several import FinishedGroup, Group
+from ablations.union import shared_cells, sharing
 from experiments.provenance import versions
 
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
+
+
+def print_group(group: Group, slots: int) -> None:
+    """One matrix cell by cell, or several by their numbers of cells."""
+    if len(group.plans) == 1:
+        print_plan(group.plans[0], slots)
+    else:
+        _print_matrices(group, slots)
+
+
+def print_finished(finished: FinishedGroup) -> None:
+    """One matrix with its table, or several with a sentence each and the page over all of them."""
+    if len(finished.group.plans) == 1:
+        print_result(finished.matrices[0])
+        return
+    for one in finished.matrices:
+        print(f"\n{one.report.title}\n{one.report.summary}\nReport: {one.plan.folder / 'report.md'}")
+    cells = {at.cell.hash: at for one in (finished.union, *finished.matrices) if one for at in one.plan.cells}
+    print(f"\nCells: {_counts(cells.values())}")
+    if finished.summary is not None:
+        print(f"Summary of {len(finished.matrices)} matrices: {finished.summary}")
+    if finished.union is not None and finished.union.report.marker:
+        print(finished.union.report.marker)
+    if finished.interrupted:
+        print(f"Interrupted ({finished.interrupted}): finished cells are kept; the same command goes on.")
+
+
+def _print_matrices(group: Group, slots: int) -> None:
+    """Matrices with their cells, which cells several of them share, and what is to run."""
+    first, found = group.plans[0], sharing(group.plans)
+    rows, sensors = first.data.values.shape
+    print(f"{len(group.plans)} matrices on {first.data.name} ({rows} rows x {sensors} sensors)")
+    if first.profile == "quick":
+        print(QUICK)
+    shared = shared_cells(group.plans)
+    table = _table("matrix", "arms", "cells", "settled", "to run", "shared", "scheduler")
+    for plan in group.plans:
+        hashes = {at.cell.hash for at in plan.cells}
+        counts = (len(plan.arms), len(plan.cells), len(plan.cells) - len(plan.to_run), len(plan.to_run))
+        how = plan.matrix.scheduler.type + ("" if group.in_union(plan) else " (on its own)")
+        table.add_row(Text(plan.matrix.name), *map(str, counts), str(len(hashes & shared.keys())), how)
+    Console().print(table)
+    for note in (note for plan in group.plans for note in plan.notes):
+        print(f"Note: {note}")
+    for key, names in shared.items():
+        print(f"{key[:8]} is one cell: {', '.join(names)}")
+    to_run = {at.cell.hash for plan in group.plans for at in plan.to_run}
+    where = f"\nResults: {group.union.folder}" if group.union is not None else ""
+    print(
+        f"{sum(len(plan.cells) for plan in group.plans)} cells, {len(found)} distinct, {len(shared)} shared, "
+        f"{len(to_run)} to run, {slots} at once{where}",
+        flush=True,
+    )
 
 
 def print_plan(plan: Plan, slots: int) -> None:
@@ -29,6 +85,8 @@ def print_plan(plan: Plan, slots: int) -> None:
         hashes = " ".join(at.cell.hash[:8] for at in cells)
         table.add_row(Text(name), f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), Text(hashes))
     Console().print(table)
+    for note in plan.notes:
+        print(f"Note: {note}")
     for version in sorted(_other_torch_versions(plan)):
         print(f"Warning: some settled cells were trained with torch {version}; this is {versions()['torch']}.")
     machine = plan.cells[0].cell.machine
@@ -43,7 +101,6 @@ def print_plan(plan: Plan, slots: int) -> None:
 def print_result(finished: Finished) -> None:
     """The outcome, the table of arms, and where the rest is."""
     plan, report, outcome = finished.plan, finished.report, finished.outcome
-    counts = Counter(at.record["status"] if at.record else "not run" for at in plan.cells)
     table = _table("arm", "n", "test MAE", "vs baseline", "verdict")
     for arm in report.arms:
         summary = arm.metrics.get(report.reported)
@@ -57,11 +114,16 @@ def print_result(finished: Finished) -> None:
         print(report.marker)
     Console().print(table)
     print(report.summary)
-    print("Cells: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    print(f"Cells: {_counts(plan.cells)}")
     print(f"Report: {plan.folder / 'report.md'}")
     print("Compare the runs in MLflow: make mlflow-ui (or: altformer mlflow-ui)")
     if outcome is not None and outcome.interrupted:
         print(f"Interrupted ({outcome.interrupted}): finished cells are kept; the same command goes on.")
+
+
+def _counts(cells: Iterable[PlannedCell]) -> str:
+    counts = Counter(at.record["status"] if at.record else "not run" for at in cells)
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
 def _other_torch_versions(plan: Plan) -> set[str]:

@@ -95,10 +95,15 @@ class MatrixTracker:
 
     def _artifacts(self, work: Work, status: str, record: Mapping[str, Any] | None) -> list[Artifact]:
         cell = self._cells[work.key].cell
-        plots = (
-            draw_cell_plots(cell.folder, record, self._plan.data.step_minutes, self._plan.data.unit) if record else []
-        )
+        plots = self._plots(cell.folder, record) if record else []
         return [*cell_files(cell, record or {}), *((path, "plots") for path in plots)]
+
+    def _plots(self, folder: Path, record: Mapping[str, Any]) -> list[Path]:
+        """A cell's plots, drawn unless another matrix that has the cell did so since its record was written."""
+        drawn, written = sorted((folder / "plots").glob("*.png")), folder / "record.json"
+        if drawn and written.is_file() and min(map(_time, drawn)) >= _time(written):
+            return drawn
+        return draw_cell_plots(folder, record, self._plan.data.step_minutes, self._plan.data.unit)
 
     def _log_settled(self, at: PlannedCell, started_by: Mapping[str, Any]) -> None:
         """A cell that needs no run of its own still appears below this matrix, once."""
@@ -114,3 +119,7 @@ class MatrixTracker:
             artifacts=lambda: self._artifacts(work, record["status"], record),
             reused_from=first if first != self._plan.folder.name else None,
         )
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime

@@ -41,7 +41,7 @@ def run_unsettled(plan: Plan, connection: Connection, tracker: MatrixTracker, st
         rule |= {
             "grace_period": scheduler.grace_period.of(plan.profile),
             "reduction_factor": scheduler.reduction_factor,
-            "max_epochs": max(at.cell.config.training.epochs for at in planned.values()),
+            "max_epochs": max(at.cell.config.training.epochs for at in plan.cells),
         }
     print(f"MLflow: {tracker.where}")
     print(f"Ray dashboard: {connection.dashboard_url or 'not running'} (its token: ray get-auth-token)", flush=True)

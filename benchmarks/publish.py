@@ -1,26 +1,92 @@
-"""Copy a finished matrix's report, table and plots below experiments/results: ``make results``."""
+"""Publish the matrices of a run below experiments/results: ``make results``.
+
+Every matrix gets a folder with its report and table (the depth matrix also its plots, which the README shows); the
+newest page over several matrices becomes ``summary.md``, with its links pointing there.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-FILES = ("report.md", "cells.csv", "plan.json")
+from altformer.files import write_text
+
+WITH_PLOTS = ("depth",)
+SEVERAL = ("all", "several")  # plans of several matrices, which only the page over them shows
+TABLES = ("table.md", "table.tex", "table.csv")
+LINK = re.compile(r"\]\(\.\./([^/)]+)/report\.md\)")
+PLOTS = re.compile(r"^## Plots\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
 
 
 def main() -> None:
-    """Publish one run folder under a name."""
+    """Publish what lies below one ``--out`` folder."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
-    parser.add_argument("run", type=Path, help="a matrix's folder below runs/")
-    parser.add_argument("name", help="folder below experiments/results")
+    parser.add_argument("runs", type=Path, help="the folder given to altformer ablate as --out")
+    parser.add_argument("--to", type=Path, default=Path("experiments/results"))
     args = parser.parse_args()
-    target = Path("experiments/results") / args.name
+    for path in publish(args.runs, args.to):
+        print(f"published {path}")
+
+
+def publish(runs: Path, to: Path) -> list[Path]:
+    """Copy reports, tables and the summary; returns the files and folders written."""
+    places = _places(runs)
+    written = [_publish_matrix(runs / folder, to / place) for folder, place in places.items()]
+    for table in runs.glob("*-data-sets-*/table.md"):
+        name = re.sub(r"-\d+-data-sets-\w+$", "", table.parent.name)
+        (to / name).mkdir(parents=True, exist_ok=True)
+        written += [Path(shutil.copy2(table.with_name(file), to / name / file)) for file in TABLES]
+    if summaries := sorted(runs.glob("*/summary.md"), key=_age):
+        text = LINK.sub(lambda found: _link(found[1], places), summaries[-1].read_text())
+        write_text(to / "summary.md", text)
+        written.append(to / "summary.md")
+    return written
+
+
+def _places(runs: Path) -> dict[str, str]:
+    """Where each matrix's folder goes: the matrix's name, with the data set where there are several of it.
+
+    Of two folders for the same (other settings) the newer one counts.
+    """
+    newest: dict[tuple[str, str], str] = {}
+    for report in sorted(runs.glob("*/report.md"), key=_age):
+        plan = _plan(report.parent)
+        if plan["matrix"]["name"] not in SEVERAL:
+            newest[plan["matrix"]["name"], plan["dataset"]] = report.parent.name
+    names = [name for name, _ in newest]
+    return {
+        folder: name if names.count(name) == 1 else f"{name}/{dataset}" for (name, dataset), folder in newest.items()
+    }
+
+
+def _publish_matrix(run: Path, target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copy2(args.run / name, target / name)
-    shutil.copytree(args.run / "plots", target / "plots", dirs_exist_ok=True)
-    print(f"{args.run} is published as {target}")
+    shutil.copy2(run / "cells.csv", target / "cells.csv")
+    if target.name in WITH_PLOTS:
+        shutil.copy2(run / "report.md", target / "report.md")
+        shutil.copy2(run / "plan.json", target / "plan.json")
+        shutil.copytree(run / "plots", target / "plots", dirs_exist_ok=True)
+    else:
+        write_text(target / "report.md", PLOTS.sub("", (run / "report.md").read_text()))
+    return target
+
+
+def _link(folder: str, places: Mapping[str, str]) -> str:
+    return f"]({places[folder]}/report.md)" if folder in places else "](#)"
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    return plan
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def test_dry_run_prints_the_cells_and_writes_nothing(name, tmp_path, capsys):
         (["depth", "--set", "patch_len=5"], "patch_len must divide input_len"),
         (["depth", "--cpus-per-worker", "5000"], "5000 CPU"),
         (["depth", "--gpus-per-worker", "0.5", "--workers", "2"], "fraction of a GPU"),
+        (["lr", "--set", "epochs=1"], "lr.yaml:.*grace_period 2, epochs 1"),
         (["depth", "--dataset", "METR-LB"], "did you mean 'METR-LA'"),
     ],
 )

@@ -24,7 +24,12 @@ def write(folder: Path, text: str) -> Path:
 SHIPPED = {
     "depth": (["1-1-1-1", "2-2-2-2", "3-3-3-3", "1-1-3-3", "1-1-2-2"], "2-2-2-2", "comparison", "none"),
     "embed_dim": (["48", "64", "96", "128"], "96", "comparison", "none"),
-    "fusion": (["gated", "concat", "cross_attn"], "gated", "comparison", "none"),
+    "fusion": (
+        ["gated", "concat", "cross_attn", "gated_residual", "gated_residual_tanh", "adaptive", "adaptive_fixed"],
+        "gated",
+        "comparison",
+        "none",
+    ),
     "lr": (["lr=0.0001", "lr=0.0003", "lr=0.0005", "lr=0.001", "lr=0.002"], "lr=0.0005", "search", "asha"),
 }
 
@@ -61,6 +66,43 @@ def test_a_profile_never_sets_what_the_matrix_varies() -> None:
         compose(matrix.base_file, profile="quick", arm=arm.settings, varied=varied).model.embed_dim for arm in arms
     ]
     assert widths == [48, 64, 96, 128]
+
+
+PER_PROFILE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("arms: {a: {lr: {quick: 0.1, full: 0.2}}}", {"a": {"lr": 0.1}}, {"a": {"lr": 0.2}}),
+    (
+        "arms: {a: {model: {embed_dim: {quick: 24, full: 64}, dropout: 0.1}}}",
+        {"a": {"model": {"embed_dim": 24, "dropout": 0.1}}},
+        {"a": {"model": {"embed_dim": 64, "dropout": 0.1}}},
+    ),
+    (
+        "arms: {a: {scheduler: {type: MultiStepLR, milestones: {quick: [3, 4], full: [20, 30]}}}}",
+        {"a": {"scheduler": {"type": "MultiStepLR", "milestones": [3, 4]}}},
+        {"a": {"scheduler": {"type": "MultiStepLR", "milestones": [20, 30]}}},
+    ),
+    (
+        "arms: {a: {scheduler: {quick: constant, full: {type: OneCycleLR}}, steps_per_epoch: {quick: 3, full: null}}}",
+        {"a": {"scheduler": "constant", "steps_per_epoch": 3}},
+        {"a": {"scheduler": {"type": "OneCycleLR"}, "steps_per_epoch": None}},
+    ),
+    (
+        "grid: {lr: {quick: [0.1], full: [0.2, 0.3]}}",
+        {"lr=0.1": {"lr": 0.1}},
+        {"lr=0.2": {"lr": 0.2}, "lr=0.3": {"lr": 0.3}},
+    ),
+    ("grid: {lr: [{quick: 0.1, full: 0.2}]}", {"lr=0.1": {"lr": 0.1}}, {"lr=0.2": {"lr": 0.2}}),
+    ("zip: {lr: [{quick: 0.1, full: 0.2}]}", {"lr=0.1": {"lr": 0.1}}, {"lr=0.2": {"lr": 0.2}}),
+]
+
+
+@pytest.mark.parametrize(("text", "quick", "full"), PER_PROFILE)
+def test_one_value_for_each_profile(text: str, quick: dict[str, Any], full: dict[str, Any], tmp_path: Path) -> None:
+    matrix = load_matrix(write(tmp_path, f"{BASE}kind: search\n{text}\n"))
+    for profile, expected in {"quick": quick, "full": full}.items():
+        settled = matrix.of(profile)
+        assert {arm.name: arm.settings for arm in expand(settled)} == expected
+        assert settled.of("quick") == settled, "settled once and for all"
+        assert settled.where("base") == matrix.where("base")
 
 
 @pytest.mark.parametrize("given", ["depth", "ablations/depth.yaml", "depth.yaml", "ablations/depth"])
@@ -103,6 +145,14 @@ ERRORS: dict[str, tuple[str, list[str]]] = {
     "a share of a GPU for a group": (
         f"{BASE}resources: {{workers: 2, gpus_per_worker: 0.5}}\n",
         ["m.yaml:3", "a fraction of a GPU needs workers: 1"],
+    ),
+    "an empty list for a profile": (
+        f"{BASE}grid:\n  lr: {{quick: [], full: [1]}}\n",
+        ["m.yaml:4", "at least 1"],
+    ),
+    "one value for a profile where a list must be": (
+        f"{BASE}grid:\n  lr: {{quick: 0.1, full: [1]}}\n",
+        ["m.yaml:4", "list"],
     ),
     "arm written twice": (f"{BASE}arms:\n  a: {{}}\n  a: {{lr: 0.1}}\n", ["m.yaml:5", "'a' is given twice"]),
     "an object in YAML": (f"{BASE}title: !!python/object/apply:os.getcwd []\n", ["m.yaml", "python/object"]),

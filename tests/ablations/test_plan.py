@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ablations.matrix import load_matrix
 from ablations.plan import make_plan
 from ablations.summary import print_plan
+from altformer.errors import UserError
 from experiments.cell import Machine, write_failure
 from experiments.provenance import versions
 
@@ -88,3 +91,94 @@ def test_cells_of_another_torch_are_named(plan, capsys):
     (plan().cells[0].cell.folder / "record.json").write_text(json.dumps(record))
     print_plan(plan(), 1)
     assert f"trained with torch 1.0.0; this is {versions()['torch']}" in capsys.readouterr().out
+
+
+SETTINGS = """
+name: tiny
+base: simulated.yaml
+settings:
+  batch_size: {quick: 4, full: 16}
+  embed_dim: 24
+  lr: 0.005
+arms: {one: {}, two: {lr: 0.003}, other: {model: {type: stid}}}
+baseline: one
+"""
+
+
+@pytest.fixture
+def configs(traffic, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(SETTINGS)
+
+    def make(profile="quick", **settings):
+        plan = make_plan(
+            load_matrix(path),
+            traffic,
+            Machine("cpu", 1, 1),
+            dataset=None,
+            profile=profile,
+            settings=settings,
+            seeds=1,
+            out=tmp_path / "runs",
+        )
+        return {at.arm: at.cell.config for at in plan.cells}
+
+    return make
+
+
+def test_settings_are_of_every_arm_that_says_nothing_else(configs):
+    quick, full = configs(), configs("full")
+    assert [quick[arm].training.lr for arm in ("one", "two", "other")] == [0.005, 0.003, 0.005]
+    assert {config.training.batch_size for config in quick.values()} == {4}
+    assert {config.training.batch_size for config in full.values()} == {16}
+
+
+def test_settings_win_over_the_profile_which_still_sets_the_rest(configs):
+    quick = configs()["one"]
+    assert quick.model.embed_dim == 24 and quick.model.patch_len == 3 and quick.training.epochs == 5
+
+
+def test_set_wins_over_settings_but_not_over_arms(configs):
+    found = configs(batch_size=2, embed_dim=16)
+    assert {config.training.batch_size for config in found.values()} == {2}
+    assert found["one"].model.embed_dim == 16
+    with pytest.raises(UserError, match="--set lr: arm 'two' sets this field itself"):
+        configs(lr=0.1)
+
+
+def test_another_type_of_model_drops_the_model_fields_of_settings(configs):
+    other = configs()["other"]
+    assert other.model.type == "stid" and not hasattr(other.model, "embed_dim")
+
+
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_an_unknown_field_of_settings_is_named_with_its_line(profile, traffic, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(SETTINGS.replace("  embed_dim: 24", "  embed_dm: 24"))
+    with pytest.raises(UserError, match=r"settings\.yaml:6: .*did you mean 'embed_dim'"):
+        make_plan(
+            load_matrix(path),
+            traffic,
+            Machine("cpu", 1, 1),
+            dataset=None,
+            profile=profile,
+            settings={},
+            seeds=1,
+            out=tmp_path,
+        )
+
+
+def test_an_arm_that_needs_a_graph_is_left_out_with_a_note_where_there_is_none(traffic, tmp_path, capsys):
+    text = "name: g\nbase: simulated\narms: {a: {}, b: {graph_bias: true}}\nbaseline: a\nneeds_graph: [b]\n"
+    path = tmp_path / "g.yaml"
+    path.write_text(text)
+    arguments = {"dataset": None, "profile": "quick", "settings": {}, "seeds": 1, "out": tmp_path / "runs"}
+    without = make_plan(load_matrix(path), traffic, Machine("cpu", 1, 1), **arguments)
+    assert [at.arm for at in without.cells] == ["a"]
+    print_plan(without, 1)
+    assert "Note: Arm b is left out: it needs a road graph, and wave has none here." in capsys.readouterr().out
+    known = replace(traffic, adjacency=np.eye(traffic.values.shape[1], dtype=np.float32))
+    assert [at.arm for at in make_plan(load_matrix(path), known, Machine("cpu", 1, 1), **arguments).cells] == ["a", "b"]
+    path.write_text(text.replace("[b]", "[c]"))
+    with pytest.raises(UserError, match=r"g\.yaml:5: unknown arm 'c'"):
+        make_plan(load_matrix(path), traffic, Machine("cpu", 1, 1), **arguments)

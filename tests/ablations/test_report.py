@@ -301,3 +301,8 @@ def test_any_text_stays_one_line(text: str) -> None:
 def test_nothing_ends_a_code_block(lines: list[str]) -> None:
     tokens = MarkdownIt("commonmark").parse(f"{code_block(lines)}\n\nafter")
     assert [token.type for token in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
+
+
+def test_notes_of_the_plan_are_shown(make_report: Any) -> None:
+    data, _ = make_report({"a": BASE}, notes=("Arm b is left out.",))
+    assert "> **Note.** Arm b is left out." in markdown(data, {})

@@ -1,0 +1,34 @@
+"""Numbers as tables show them."""
+
+from __future__ import annotations
+
+from ablations.statistics import Comparison, Summary
+
+MISSING = "-"
+DECIMALS = {"mape": 2}
+
+
+def spread(summary: Summary, decimals: int = 3) -> str:
+    """Mean ± standard deviation, as far as there are seeds for it."""
+    if summary.mean is None:
+        return MISSING
+    mean = f"{summary.mean:.{decimals}f}"
+    return mean if summary.std is None else f"{mean} ± {summary.std:.{decimals}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval in brackets."""
+    return MISSING if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def p_value(p: float) -> str:
+    """A p value to three decimals, the smallest as a bound."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def difference(found: Comparison | None) -> str:
+    """A mean difference with its sign and paired interval."""
+    if found is None or found.difference is None:
+        return MISSING
+    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.difference:+.3f}{bounds}"

@@ -1,0 +1,52 @@
+"""What a command finds around it: the cluster it was pointed to, and with it device, profile and slots."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any, Literal
+
+from cluster.resources import Resources
+from experiments.cell import Machine
+
+
+def ray_address(args: argparse.Namespace) -> str | None:
+    """The cluster that was asked for; None: a Ray of our own, started when there is a cell to run."""
+    return args.address or os.environ.get("RAY_ADDRESS")
+
+
+def connect(address: str | None) -> Any:
+    """The connection to a cluster, or a Ray of our own."""
+    from cluster.connection import connect
+
+    return connect(address)
+
+
+def settle(resources: Resources, profile: str, connection: Any) -> tuple[Machine, str]:
+    """The machine that cells are trained on, and the profile; ``auto`` is full with a GPU, else quick."""
+    gpus = sum(node.get("GPU", 0) for node in connection.nodes) if connection else local_gpus()
+    device: Literal["cpu", "cuda"] = "cuda" if gpus and resources.gpus_per_worker != 0 else "cpu"
+    if profile == "auto":
+        profile = "full" if device == "cuda" else "quick"
+    return Machine(device, resources.cpus_per_worker, resources.workers), profile
+
+
+def given_resources(resources: Resources, args: argparse.Namespace) -> dict[str, Any]:
+    """The resources with what the command line says of them, as a mapping to be validated."""
+    names = ("workers", "cpus_per_worker", "gpus_per_worker")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return {**resources.model_dump(), **given}
+
+
+def slots(resources: Resources, connection: Any) -> int:
+    """Trials at once: on the cluster, or on the Ray that would be started here."""
+    nodes = connection.nodes if connection else [{"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}]
+    resources.check(nodes)
+    return resources.slots(nodes)
+
+
+def local_gpus() -> int:
+    """GPUs of this machine that torch can use."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,80 @@
+"""Several matrices on one data set as one plan, in which a cell that appears in several of them is trained once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ablations.arms import Arm
+from ablations.matrix import Matrix, NoScheduler
+from ablations.plan import Plan, PlannedCell
+
+
+def joins(plan: Plan, first: Plan) -> bool:
+    """Whether a plan can run in one with another: every cell to its own end, with the same resources."""
+    rule = plan.matrix.scheduler
+    return isinstance(rule, NoScheduler) and plan.matrix.resources == first.matrix.resources
+
+
+def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
+    """The plan of the distinct cells of all plans that can run together, whole seeds first; None where none can.
+
+    Its arms are named ``matrix/arm`` after the first matrix that has the cell, and it has no baseline: comparing is
+    left to the reports of the matrices. The plans must be on the same data and profile.
+    """
+    together = [plan for plan in plans if isinstance(plan.matrix.scheduler, NoScheduler)]
+    together = [plan for plan in together if joins(plan, together[0])]
+    if not together:
+        return None
+    cells: dict[str, PlannedCell] = {}
+    params: dict[str, int] = {}
+    for plan, at in sorted(_all_cells(together), key=lambda pair: pair[1].seed):
+        arm = f"{plan.matrix.name}/{at.arm}"
+        if at.cell.hash not in cells:
+            cells[at.cell.hash] = PlannedCell(arm, at.seed, at.cell, at.record)
+            params[arm] = plan.params[at.arm]
+    first = together[0]
+    matrix = Matrix(
+        name=name,
+        title="All matrices" if name == "all" else "Several matrices",
+        base=first.matrix.base,
+        arms={arm: {} for arm in params},
+        kind="search",
+        resources=first.matrix.resources,
+    )
+    return Plan(
+        matrix=matrix,
+        arms=[Arm(arm, {}, is_baseline=False, where=matrix.where()) for arm in params],
+        cells=list(cells.values()),
+        data=first.data,
+        profile=first.profile,
+        folder=_folder(name, together, out),
+        params=params,
+        scheduler={"type": "none", "profile": first.profile, "metric": matrix.objective},
+    )
+
+
+def sharing(plans: Sequence[Plan]) -> dict[str, list[str]]:
+    """Every cell by its hash with the ``matrix/arm`` names it has, in order, each once."""
+    names: dict[str, dict[str, None]] = {}
+    for plan, at in _all_cells(plans):
+        names.setdefault(at.cell.hash, {})[f"{plan.matrix.name}/{at.arm}"] = None
+    return {key: list(found) for key, found in names.items()}
+
+
+def shared_cells(plans: Sequence[Plan]) -> Mapping[str, list[str]]:
+    """The cells that more than one matrix has."""
+    return {key: names for key, names in sharing(plans).items() if len(names) > 1}
+
+
+def _all_cells(plans: Sequence[Plan]) -> list[tuple[Plan, PlannedCell]]:
+    return [(plan, at) for plan in plans for at in plan.cells]
+
+
+def _folder(name: str, plans: Sequence[Plan], out: Path) -> Path:
+    """A folder for these very matrices: theirs are named after all that distinguishes them but the seeds."""
+    identity = json.dumps(sorted(plan.folder.name for plan in plans))
+    short = hashlib.sha256(identity.encode()).hexdigest()[:6]
+    return out.resolve() / f"{name}-{plans[0].data.name}-{short}"
