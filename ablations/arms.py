@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from ablations.matrix import Matrix
 from altformer.errors import UserError, unknown_name
-from experiments.fields import SECTIONS, locate
+from experiments.compose import fields_of
+from experiments.fields import locate
 
 Resolved = TypeVar("Resolved")
 
@@ -68,19 +69,22 @@ def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dic
 
 def varied_fields(arms: Iterable[Arm]) -> frozenset[str]:
     """The dotted path of every field that some arm sets; a profile must set none of them, in any arm."""
-    return frozenset(locate(name, arm.where) for arm in arms for name in _fields(arm.settings))
+    return frozenset(path for arm in arms for path in fields_of(arm.settings, arm.where))
 
 
 def settings_fields(matrix: Matrix) -> frozenset[str]:
     """The dotted path of every field of the matrix's own ``settings``, which win over the profile."""
-    return frozenset(locate(name, matrix.where("settings", name)) for name in _fields(matrix.settings))
+    written = matrix.settings.items()
+    return frozenset(
+        path for name, value in written for path in fields_of({name: value}, matrix.where("settings", name))
+    )
 
 
 def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
     """UserError where ``--set`` names a field that an arm sets: one of the two would silently win."""
     asked = {field: locate(field, "--set") for field in fields}
     for arm in arms:
-        own = [locate(name, arm.where) for name in _fields(arm.settings)]
+        own = fields_of(arm.settings, arm.where)
         for field, path in asked.items():
             if any(f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}.") for other in own):
                 raise UserError(
@@ -193,21 +197,9 @@ def _refuse_unknown_references(matrix: Matrix, names: Sequence[str]) -> None:
                 raise unknown_name("arm", numbers.arm, names, matrix.where("published", dataset, model))
 
 
-def _fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with whole sections (``model: {...}``) taken apart into their fields."""
-    fields: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name in SECTIONS and isinstance(value, Mapping):
-            fields |= {f"{name}.{leaf}": item for leaf, item in value.items()}
-        else:
-            fields[name] = value
-    return fields
-
-
 def _canonical(arm: Arm) -> str:
     """Equal for equal settings, whatever their order and whether fields are named by leaf or by path."""
-    values = {locate(name, arm.where): value for name, value in _fields(arm.settings).items()}
-    return json.dumps(values, sort_keys=True, default=str)
+    return json.dumps(fields_of(arm.settings, arm.where), sort_keys=True, default=str)
 
 
 def _text(value: Any) -> str:

@@ -121,6 +121,11 @@ def settings_layer(settings: Mapping[str, Any], place: str) -> Layer:
     return _layer(settings, lambda key: f"{place} {key}")
 
 
+def fields_of(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Overrides by dotted path, whole sections (``model: {...}``) taken apart; UserError naming ``place``."""
+    return _layer(settings, lambda key: place).values
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """``path=value`` as given to ``--set``, the value read as YAML."""
     name, equals, value = text.partition("=")

@@ -167,6 +167,13 @@ def test_varied_fields_are_paths_whatever_the_spelling() -> None:
     assert varied_fields(arms) == {"training.lr", "model.embed_dim", "training.epochs"}
 
 
+def test_a_users_own_class_is_an_arm_with_its_options() -> None:
+    arms = expand(matrix(arms={"a": {}, "mine": {"model": {"class": "my.models:Mine", "hidden": 16}}}))
+    assert varied_fields(arms) == {"model.type", "model.class_path", "model.options"}
+    model = compose(matrix().base_file, profile="quick", arm=arms[1].settings, varied=varied_fields(arms)).model
+    assert (model.type, model.class_path, model.options) == ("own", "my.models:Mine", {"hidden": 16})  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("arm", "set_field", "refused"),
     [

@@ -64,6 +64,16 @@ def test_past_stage_one_and_the_decoder_only_a_skip_carries_the_readings(kind, r
         assert not moved.any()
 
 
+@pytest.mark.parametrize(("kind", "learns"), [("none", False), ("add", True), ("concat", True)])
+def test_by_a_skip_the_embedding_and_stage_one_also_learn_past_the_decoder(kind, learns, way, tiny):
+    bridge, (embedded, outputs) = Bridge(tiny(stage_skip=kind), TOKENS, 2).eval(), way
+    bridge.decoder.register_forward_pre_hook(lambda _module, entered: (entered[0].detach(),))
+    for source in (embedded.requires_grad_(True), outputs[-1].requires_grad_(True)):
+        temporal, _ = bridge(embedded, outputs)
+        (gradient,) = torch.autograd.grad(temporal.square().sum(), source, allow_unused=True)
+        assert (gradient is not None and bool((gradient != 0).any(-1).all())) is learns
+
+
 # Attention to the stages before
 
 
