@@ -1,0 +1,115 @@
+"""``altformer tune``: run a tuning plan, stage by stage, with its gates decided on validation."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablations.surroundings import connect, given_resources, ray_address, settle, slots
+from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning, tuning_file
+from altformer.errors import UserError, unknown_name
+from cluster.resources import Resources
+from experiments.compose import PROFILES, compose, parse_setting
+from experiments.dataset_choice import choose_dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("file", nargs="?", default="tuning", help="tuning plan: a path, or the shipped one (tuning)")
+    parser.add_argument("--sampler", choices=SAMPLERS, help="how to search: grid, or tpe (Optuna); default: the plan's")
+    parser.add_argument("--dataset", help="data set (default: the base experiment's); auto: METR-LA, else simulated")
+    parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
+    parser.add_argument("--seeds", type=int, help="seeds 0..N-1 of every arm (default: each stage's)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
+    parser.add_argument("--address", help="Ray cluster: auto, host:port or ray:// (default: RAY_ADDRESS, else own)")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field in every stage")
+    parser.add_argument("--workers", type=int, help="DDP workers per trial (default: the plan's)")
+    parser.add_argument("--cpus-per-worker", type=int, help="CPU threads per worker (default: the plan's)")
+    parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+    parser.add_argument("--dry-run", action="store_true", help="print stages, gates and the first cells; run nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the campaign; exit code 0 done, 1 a cell failed, 2 bad configuration, 130 / 143 interrupted."""
+    from ablations.tuning.preview import check_stages, print_preview
+    from ablations.tuning.run import DECISIONS, LEDGER, run_campaign
+    from experiments.signals import sigterm_raises
+
+    with ExitStack() as stack:
+        session = Session(args, stack)
+        campaign = session.campaign()
+        check_stages(campaign)
+        if args.dry_run:
+            print_preview(campaign, session.slots())
+            return 0
+        stack.enter_context(sigterm_raises())  # while Ray runs cells it has its own way to end them
+        code = run_campaign(campaign, session.run_plan)
+    print(f"\nReport: {campaign.folder / 'report.md'}\nDecisions: {campaign.folder / DECISIONS}")
+    print(
+        f"Test sets read: {campaign.folder / LEDGER}; before you publish a number of this campaign, copy it to "
+        f"experiments/results/{campaign.folder.name}-{LEDGER} and commit it."
+    )
+    return code
+
+
+class Session:
+    """One connection to Ray for the whole campaign, made when the first cell needs it, and what runs a plan on it."""
+
+    def __init__(self, args: argparse.Namespace, stack: ExitStack) -> None:
+        self._args, self._stack = args, stack
+        self._connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
+
+    def campaign(self) -> Any:
+        """What the command line asks for, with data set, device and profile settled."""
+        from ablations.tuning.campaign import Campaign
+        from altformer.data.datasets import load
+
+        args = self._args
+        dataset = None
+        if args.dataset:
+            dataset, sentence = choose_dataset(args.dataset)
+            print(sentence, flush=True)
+        if args.seeds is not None and args.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+        file = tuning_file(args.file)
+        written = _with_resources(load_tuning(file, "full"), args)
+        machine, profile = settle(written.resources, args.profile, self._connection)
+        if profile not in PROFILES:
+            raise unknown_name("profile", profile, PROFILES)
+        self._tuning = _with_resources(load_tuning(file, profile, args.sampler), args)
+        settings = dict(map(parse_setting, args.set))
+        layer = {**self._tuning.settings, **settings}
+        source = compose(self._tuning.base_file, dataset=dataset, profile=profile, settings=layer).dataset
+        return Campaign(self._tuning, load(source), machine, dataset, profile, settings, args.seeds, args.out)
+
+    def slots(self) -> int:
+        """Trials at once."""
+        return slots(self._tuning.resources, self._connection)
+
+    def run_plan(self, plan: Any) -> Any:
+        """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
+        from ablations.run import run_plan
+        from ablations.summary import print_plan, print_result
+
+        print_plan(plan, self.slots())
+        if plan.to_run and self._connection is None:
+            self._connection = self._stack.enter_context(connect(None))
+        finished = run_plan(
+            plan, lambda: connect(None), None if self._args.no_mlflow else self._args.out, self._connection
+        )
+        print_result(finished)
+        return finished
+
+
+def _with_resources(tuning: Tuning, args: argparse.Namespace) -> Tuning:
+    """The plan with the resources given on the command line."""
+    try:
+        resources = Resources.model_validate(given_resources(tuning.resources, args))
+    except ValidationError as error:
+        raise UserError(f"resources: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    return tuning.with_resources(resources)

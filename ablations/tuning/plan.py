@@ -1,0 +1,125 @@
+"""A tuning plan as it is written in YAML: a base experiment, and stages in order with gates between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from ablations.matrix import OBJECTIVES
+from ablations.per_profile import for_profile
+from ablations.tuning.errors import explain, place_of
+from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
+from altformer.errors import UserError, unknown_name
+from altformer.schema import Strict
+from cluster.resources import Resources
+from experiments.compose import find_experiment
+from experiments.fields import locate
+from experiments.yaml_file import read_yaml
+
+END = "end"  # what follows the last stage
+SAMPLERS = ("grid", "tpe")
+
+
+class Tuning(Strict):
+    """A tuning plan. ``settings`` hold in every stage; ``objective`` is what every choice is made by, on validation.
+
+    Anywhere in the file ``{quick: ..., full: ...}`` stands for one value per profile.
+    """
+
+    name: str = Field("tuning", pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    title: str = ""
+    base: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    objective: str = "val_mae"
+    resources: Resources = Resources()
+    stages: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")], AnyStage] = Field(min_length=1)
+
+    _path: Path | None = PrivateAttr(None)
+    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        if value not in OBJECTIVES:
+            raise ValueError(str(unknown_name("objective", value, OBJECTIVES)))
+        return value
+
+    @property
+    def base_file(self) -> Path:
+        """The base experiment's YAML; UserError where there is none."""
+        try:
+            return find_experiment(self.base, beside=self._path.parent if self._path else Path())
+        except UserError as error:
+            raise UserError(f"{self.where('base')}: {error}") from None
+
+    def where(self, *keys: str) -> str:
+        """``file:line`` of a key, or of the nearest one around it."""
+        return place_of(self._path, self._lines, keys)
+
+    def with_resources(self, resources: Resources) -> Tuning:
+        """The same plan on other resources."""
+        return self.model_copy(update={"resources": resources})
+
+    def following(self, name: str) -> str:
+        """The stage after one: its ``next``, else the one written below it, else ``end``."""
+        names = [*self.stages, END]
+        return self.stages[name].next or names[names.index(name) + 1]
+
+
+def load_tuning(path: Path, profile: str, sampler: str | None = None) -> Tuning:
+    """Read a plan as it is in a profile, searching with ``sampler`` where given; UserError with file and line."""
+    values, lines = read_yaml(path)
+    values = for_profile(values, profile)
+    if sampler is not None:
+        values = _with_sampler(values, sampler)
+    try:
+        tuning = Tuning.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, Tuning, path, lines) from None
+    tuning._path, tuning._lines = path, lines
+    for field in tuning.settings:
+        locate(field, tuning.where("settings", field))
+    for name, stage in tuning.stages.items():
+        _check(tuning, name, stage)
+    return tuning
+
+
+def tuning_file(name: str) -> Path:
+    """The file of a plan given by path, or by the name of one that is shipped with the experiments (``tuning``)."""
+    return find_experiment(name)
+
+
+def _with_sampler(values: dict[str, Any], sampler: str) -> dict[str, Any]:
+    stages = values.get("stages")
+    if not isinstance(stages, Mapping):
+        return values
+    changed = {
+        name: {**stage, "sampler": sampler} if isinstance(stage, Mapping) and stage.get("type") == "search" else stage
+        for name, stage in stages.items()
+    }
+    return {**values, "stages": changed}
+
+
+def _check(tuning: Tuning, name: str, stage: Stage) -> None:
+    """UserError for a way to a stage that is not written further down, and for what a stage names or needs and lacks.
+
+    Since every way leads down the file, every campaign ends.
+    """
+    names = list(tuning.stages)
+    later = [*names[names.index(name) + 1 :], END]
+    ways = {"next": stage.next} if stage.next else {}
+    if isinstance(stage, ArmsStage) and stage.gate:
+        ways |= {f"gate.{key}": way for key, way in stage.gate.ways.items()}
+    for key, way in ways.items():
+        if way not in later:
+            raise unknown_name("later stage", way, later, tuning.where("stages", name, *key.split(".")))
+    if isinstance(stage, ArmsStage) and stage.baseline is not None and stage.baseline not in stage.arms:
+        raise unknown_name("baseline arm", stage.baseline, stage.arms, tuning.where("stages", name, "baseline"))
+    if isinstance(stage, SearchStage):
+        for field in stage.space:
+            locate(field, tuning.where("stages", name, "space", field))
+        if stage.sampler == "tpe" and not stage.space:
+            raise UserError(f"{tuning.where('stages', name)}: sampler tpe needs a space: to search in")

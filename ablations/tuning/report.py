@@ -1,0 +1,103 @@
+"""The report of a campaign as Markdown: the way it took, every decision, every stage's numbers, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ablations.markdown import escape, table
+from ablations.report_data import QUICK_NOTE
+from ablations.tuning.campaign import field_names
+from ablations.tuning.decision import Decision
+from ablations.tuning.outcome import Running, StageOutcome, Table
+from ablations.tuning.plan import END
+from altformer.files import write_text
+from experiments import provenance
+
+REPORT = "report.md"
+ON_VALIDATION = (
+    "Every choice was made on validation: arms, ways, sizes and parameters. Test numbers stand here because every cell "
+    "that is done is scored on its test set once; nothing was chosen by them. Each reading is in `test_ledger.jsonl`."
+)
+
+
+def write_campaign_report(running: Running, outcomes: Sequence[StageOutcome]) -> Path:
+    """Write ``report.md`` of the stages so far into the campaign's folder; returns its path."""
+    path = running.campaign.folder / REPORT
+    text = "\n\n".join(_sections(running, outcomes)) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:  # a campaign that is only read changes nothing
+        write_text(path, text)
+    return path
+
+
+def _sections(running: Running, outcomes: Sequence[StageOutcome]) -> Iterator[str]:
+    campaign = running.campaign
+    tuning = campaign.tuning
+    yield f"# {escape(tuning.title or tuning.name)} on {escape(campaign.data.name)}, {campaign.profile} profile"
+    if campaign.profile == "quick":
+        yield f"> **{QUICK_NOTE[:1].upper() + QUICK_NOTE[1:]}.**"
+    if outcomes[-1].code:
+        yield f"> **Not finished:** stage {escape(outcomes[-1].stage)} is not complete; the same command goes on."
+    yield ON_VALIDATION
+    yield "## Decisions"
+    decisions = [outcome.decision for outcome in outcomes if outcome.decision]
+    yield table(["stage", "best", tuning.objective, "thresholds", "next", "reason"], map(_row, decisions), numbers=[2])
+    yield f"Winner: **{escape(running.winner.arm)}** ({escape(field_names(running.winner.settings) or 'the base')})."
+    for outcome in outcomes:
+        yield from _stage(running, outcome)
+    yield "## Test sets read"
+    yield _ledger(running)
+    yield "## Provenance"
+    yield table(["what", "value"], _provenance(running))
+
+
+def _stage(running: Running, outcome: StageOutcome) -> Iterator[str]:
+    title = running.campaign.tuning.stages[outcome.stage].title or outcome.stage
+    yield f"## {escape(title)}"
+    if outcome.decision:
+        yield escape(outcome.decision.sentence)
+    for found in outcome.tables:
+        yield _table(found)
+    yield from (escape(note) for note in outcome.notes)
+    for file in outcome.reports:
+        relative = file.relative_to(running.campaign.folder).as_posix()
+        yield f"In full: [{escape(relative)}]({relative})"
+
+
+def _row(decision: Decision) -> tuple[str, ...]:
+    value = "-" if decision.value is None else f"{decision.value:.4f}"
+    limits = decision.thresholds or {}
+    between = " / ".join(f"{limit:g}" for limit in limits.values()) or "-"
+    reason = decision.reason + (f" ({decision.marker})" if decision.marker else "")
+    return (decision.stage, decision.winner or "-", value, between, _next(decision.path), reason)
+
+
+def _next(path: str) -> str:
+    return "-" if path == END else path
+
+
+def _table(found: Table) -> str:
+    lines = [table(found.header, found.rows, numbers=range(1, len(found.header)))]
+    return "\n\n".join([*lines, *([escape(found.note)] if found.note else [])])
+
+
+def _ledger(running: Running) -> str:
+    counts: dict[tuple[str, str, str], int] = {}
+    for entry in running.ledger.entries:
+        key = (str(entry["stage"]), str(entry["dataset"]), str(entry["what"]))
+        counts[key] = counts.get(key, 0) + 1
+    rows = [(*key, str(count)) for key, count in counts.items()]
+    return table(["stage (first)", "data set", "what", "readings"], rows, numbers=[3])
+
+
+def _provenance(running: Running) -> list[tuple[str, str]]:
+    campaign = running.campaign
+    machine = campaign.machine
+    git = provenance.git_state()
+    return [
+        ("data hash", campaign.data.identity),
+        ("git commit", f"{git['git_commit']}{' (changed)' if git['git_dirty'] else ''}"),
+        ("device", f"{machine.device}, {machine.workers} worker(s) x {machine.threads} thread(s)"),
+        ("--set", ", ".join(f"{name}={value}" for name, value in campaign.settings.items()) or "-"),
+        *((name, version) for name, version in provenance.versions().items()),
+    ]

@@ -1,0 +1,60 @@
+"""A campaign from its first stage to its last: run, decide, log, go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ablations.tuning.advanced import run_datasets, run_distillation, run_ensemble, run_postprocessing
+from ablations.tuning.campaign import Campaign
+from ablations.tuning.choices import run_arms, run_search
+from ablations.tuning.decision import DecisionLog
+from ablations.tuning.ledger import Ledger
+from ablations.tuning.log import JsonLines
+from ablations.tuning.outcome import Running, RunPlan, StageOutcome
+from ablations.tuning.plan import END
+from ablations.tuning.report import write_campaign_report
+
+DECISIONS = "decisions.jsonl"
+LEDGER = "test_ledger.jsonl"
+
+RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
+    "arms": run_arms,
+    "search": run_search,
+    "ensemble": run_ensemble,
+    "distillation": run_distillation,
+    "postprocessing": run_postprocessing,
+    "datasets": run_datasets,
+}
+
+
+def run_campaign(campaign: Campaign, run_plan: RunPlan) -> int:
+    """Run the stages that the decisions lead to; what is settled is only read, so a second run decides the same.
+
+    Returns 0 at the end of the plan, else the exit code of the stage that has none of its decision yet: 1 where a cell
+    failed, 130 or 143 after a signal.
+    """
+    decisions = DecisionLog(JsonLines(campaign.folder / DECISIONS))
+    running = Running(campaign, run_plan, Ledger(JsonLines(campaign.folder / LEDGER)))
+    outcomes: list[StageOutcome] = []
+    name = next(iter(campaign.tuning.stages))
+    while name != END:
+        stage = campaign.tuning.stages[name]
+        print(f"\n== {stage.title or name} (stage {name}) ==", flush=True)
+        outcome = RUN[stage.type](running, name, stage)
+        outcomes.append(outcome)
+        if outcome.winner is not None:
+            running.winner = outcome.winner
+        if outcome.decision is not None:
+            decisions.add(outcome.decision)
+            print(outcome.decision.sentence, flush=True)
+        for note in outcome.notes:
+            print(note, flush=True)
+        if running.trained:  # else the report of the end stands already
+            write_campaign_report(running, outcomes)
+        if outcome.code:
+            print(f"Stage {name} is not complete, so nothing is decided yet; the same command goes on from here.")
+            return outcome.code
+        name = outcome.decision.path if outcome.decision else campaign.tuning.following(name)
+    write_campaign_report(running, outcomes)
+    return 0
