@@ -25,7 +25,7 @@ class Command(Protocol):
 # name -> module, one line of help; the only place where ablations is known here, by name
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
-    "tune": ("ablations.tune_command", "run the tuning plan, its gates decided on validation"),
+    "tune": ("ablations.tuning.command", "run the tuning plan, its gates decided on validation"),
     "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
     "evaluate": ("experiments.evaluate_command", "score a naive baseline"),
     "predict": ("experiments.predict_command", "forecast the next steps of all sensors from a file of readings"),
