@@ -147,8 +147,9 @@ def _looks(arms: Sequence[ArmResult]) -> Iterator[tuple[ArmResult, Look]]:
         if arm.is_baseline:
             yield arm, Look(REFERENCE, LINES[0], MARKERS[0])
         else:
-            line = LINES[place // len(COLOURS) % len(LINES)]
-            yield arm, Look(COLOURS[place % len(COLOURS)], line, MARKERS[(place + 1) % len(MARKERS)])
+            turn = place // len(COLOURS)  # the same colour again: another line and another marker
+            marker = MARKERS[(place + 1 + turn) % len(MARKERS)]
+            yield arm, Look(COLOURS[place % len(COLOURS)], LINES[turn % len(LINES)], marker)
             place += 1
 
 

@@ -123,3 +123,4 @@ def test_any_name_can_be_drawn(name: str, make_report: Any, panels: dict[str, li
 def test_many_arms_look_different(make_report: Any) -> None:
     data, _ = make_report({f"arm {index}": [3.0 + index / 100] for index in range(24)})
     assert len({str(look) for _, look in plots._looks(data.arms)}) == 24
+    assert len({(look.colour, look.marker) for _, look in plots._looks(data.arms)}) == 24, "where there is no line"

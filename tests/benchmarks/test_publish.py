@@ -1,0 +1,70 @@
+"""Publishing: what is copied, where the summary's links go, and what is left out."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from benchmarks.publish import publish
+
+REPORT = "# Title\n\n## Arms\n\ntable\n\n## Plots\n\n![a](plots/a.png)\n\n## Time\n\nlong\n"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    def add(folder, name, dataset="METR-LA", age=0, report=REPORT):
+        path = tmp_path / "runs" / folder
+        (path / "plots").mkdir(parents=True)
+        (path / "report.md").write_text(report)
+        (path / "cells.csv").write_text("arm\n")
+        (path / "plan.json").write_text(json.dumps({"matrix": {"name": name}, "dataset": dataset}))
+        (path / "plots" / "a.png").write_bytes(b"png")
+        os.utime(path / "report.md", (age, age))
+        return path
+
+    add("depth-METR-LA-aaaaaa", "depth")
+    add("loss-METR-LA-bbbbbb", "loss", age=2)
+    add("loss-METR-LA-cccccc", "loss", age=1, report="older")
+    add("datasets-METR-LA-dddddd", "datasets")
+    add("datasets-PEMS08-eeeeee", "datasets", "PEMS08")
+    union = add("all-METR-LA-ffffff", "all")
+    (union / "summary.md").write_text(
+        "[depth](../depth-METR-LA-aaaaaa/report.md) [loss](../loss-METR-LA-bbbbbb/report.md)\n"
+    )
+    tables = tmp_path / "runs" / "datasets-2-data-sets-0a1b2c"
+    tables.mkdir()
+    for suffix in ("md", "tex", "csv"):
+        (tables / f"table.{suffix}").write_text(suffix)
+    return tmp_path / "runs"
+
+
+def test_every_matrix_has_its_folder_and_the_links_of_the_summary_resolve(runs, tmp_path):
+    to = tmp_path / "results"
+    publish(runs, to)
+    files = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
+    assert files == {
+        "summary.md",
+        "depth/report.md",
+        "depth/cells.csv",
+        "depth/plan.json",
+        "depth/plots/a.png",
+        "loss/report.md",
+        "loss/cells.csv",
+        "datasets/METR-LA/report.md",
+        "datasets/METR-LA/cells.csv",
+        "datasets/PEMS08/report.md",
+        "datasets/PEMS08/cells.csv",
+        "datasets/table.md",
+        "datasets/table.tex",
+        "datasets/table.csv",
+    }
+    assert (to / "summary.md").read_text() == "[depth](depth/report.md) [loss](loss/report.md)\n"
+
+
+def test_a_report_without_its_plots_does_not_show_them(runs, tmp_path):
+    publish(runs, tmp_path / "results")
+    text = (tmp_path / "results" / "loss" / "report.md").read_text()
+    assert text == REPORT.replace("## Plots\n\n![a](plots/a.png)\n\n", "")
+    assert (tmp_path / "results" / "depth" / "report.md").read_text() == REPORT
