@@ -208,6 +208,7 @@ def _identity(cell: Cell) -> Record:
         "seed": cell.config.seed,
         "dataset": source.name or Path(str(source.path)).name,
         "data_hash": cell.data_hash,
+        "sources": provenance.sources_hash(),
         "profile": cell.profile or "custom",
         "machine": asdict(cell.machine),
         "config": cell.config.model_dump(mode="json"),

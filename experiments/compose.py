@@ -43,6 +43,13 @@ class Layer:
         """Which model the values so far describe."""
         return str(self.values.get("model.type", "altformer"))
 
+    def section(self, path: str) -> dict[str, Any]:
+        """What stands at a path and right below it; a plain name is a type."""
+        whole = self.values.get(path)
+        found = dict(whole) if isinstance(whole, Mapping) else {} if whole is None else {"type": whole}
+        below = {at.removeprefix(f"{path}."): value for at, value in self.values.items() if at.startswith(f"{path}.")}
+        return found | {name.partition(".")[0]: value for name, value in below.items()}
+
     def update(self, other: Layer, skip: Collection[str] = ()) -> None:
         """Lay another layer on top, leaving out fields at, above or below the skipped ones.
 
@@ -76,8 +83,9 @@ def compose(  # one argument per layer of the precedence
         skip = [locate(name) for name in varied]
         ours = config.model_type == "altformer"  # whose sizes the profile knows
         config.update(profile_layer(profile), skip=skip if ours else [*skip, "model"])
-    config.update(settings_layer(settings or {}, "--set"))
-    config.update(settings_layer(arm or {}, "arm"))
+    for layer in (settings_layer(settings or {}, "--set"), settings_layer(arm or {}, "arm")):
+        _refuse_idle_rate(config, layer)
+        config.update(layer)
     return validate(config)
 
 
@@ -176,6 +184,19 @@ def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
             place = place_of(str(key))
             layer.set(locate(str(key), place), value, place)
     return layer
+
+
+def _refuse_idle_rate(below: Layer, layer: Layer) -> None:
+    """UserError where a layer sets ``lr`` and what is below it leaves that without effect: equal runs, other cells."""
+    if "training.lr" not in layer.values:
+        return
+    place = layer.places["training.lr"]
+    scheduler, optimizer = (below.section(f"training.{name}") for name in ("scheduler", "optimizer"))
+    sets = {".".join(path.split(".")[:2]) for path in layer.values}
+    if scheduler.get("type") == "OneCycleLR" and "training.scheduler" not in sets:
+        raise UserError(f"{place}: lr has no effect under OneCycleLR, whose peak is max_lr; set that, or the scheduler")
+    if optimizer.get("lr_groups") is not None and "training.optimizer" not in sets:
+        raise UserError(f"{place}: lr has no effect under lr_groups; set encoder, decoder and head, or the optimizer")
 
 
 def _model_section(value: Any) -> Any:

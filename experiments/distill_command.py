@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", action="store_true", help="also train the same student without the teacher")
     add_common_arguments(parser)
-    parser.epilog = f"Without --dataset the student takes the teacher's data set. {parser.epilog}"
+    parser.epilog = f"Where the student's file names no data set it takes the teacher's. {parser.epilog}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,6 +131,11 @@ def teachers_data(teacher: Run, student: Path, strides: bool) -> dict[str, Any]:
     said = experiment_layer(student).values
     theirs: Mapping[str, Any] = teacher.record["config"]["dataset"]
     named = said.get("dataset.name", said.get("dataset"))
+    if "dataset.path" not in said and None not in (named, theirs["name"]) and named != theirs["name"]:
+        raise UserError(
+            f"{student}: names the data set {named}, the teacher was trained on {theirs['name']}; "
+            f"add --dataset {theirs['name']}"
+        )
     if "dataset.path" in said or named not in (None, theirs["name"]):
         return {}
     left_out = () if strides else ("val_stride", "test_stride")

@@ -12,6 +12,8 @@ from typing import Any
 from altformer.ensemble import MEMBERS
 from altformer.errors import UserError
 from altformer.files import write_json
+from altformer.scores import flatten
+from altformer.training.config import selection_metric
 from experiments.dataset_choice import choose_device
 from experiments.loaded_runs import check_comparable, load_runs, result_facts
 from experiments.runs import Run, find_arm, find_run, find_siblings
@@ -24,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     least, most = MEMBERS
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{least} to {most} runs of one data set: {RUN_HELP}")
-    parser.add_argument("--best", type=int, metavar="N", help="take the N runs with the least validation MAE")
+    parser.add_argument(
+        "--best",
+        type=int,
+        metavar="N",
+        help="take the N runs with the least validation MAE",
+    )
     parser.add_argument(
         "--seeds", metavar="0,1,2", help="take the runs with these seeds; of a single RUN, its siblings with them"
     )
@@ -77,11 +84,25 @@ def choose(candidates: Sequence[Run], best: int | None = None, seeds: Sequence[i
             raise UserError(f"--best must be {least} to {most}, got {best}")
         if best > len(members):
             raise UserError(f"--best {best} of only {len(members)} runs")
-        members = sorted(members, key=lambda run: float(run.record["val"]["all"]["mae"]))[:best]
+        metrics = {selection_metric(run.config.training) for run in members}
+        if len(metrics) > 1:
+            raise UserError(f"--best: the runs were selected by different metrics: {', '.join(sorted(metrics))}")
+        metric = metrics.pop()
+        members = sorted(members, key=lambda run: flatten("val", run.record["val"])[metric])[:best]
+    _refuse_twins(members)
     if not least <= len(members) <= most:
         advice = f"; --best {most} chooses by validation MAE" if len(members) > most else ""
         raise UserError(f"an ensemble has {least} to {most} members, got {len(members)}{advice}")
     return members
+
+
+def _refuse_twins(members: Sequence[Run]) -> None:
+    """UserError where two members are one configuration with one seed: they would count twice."""
+    seen: dict[str, Run] = {}
+    for run in members:
+        other = seen.setdefault(run.config.model_dump_json(), run)
+        if other is not run:
+            raise UserError(f"{other} and {run} are the same run (of different code, or named twice): leave one out")
 
 
 def ensemble_id(members: Sequence[Run]) -> str:

@@ -15,12 +15,18 @@ SECTIONS = tuple(name for name in Config.model_fields if name != "seed")
 
 
 def locate(name: str, where: str = "") -> str:
-    """The dotted path of a field given by leaf name or dotted path; UserError with the nearest name when unknown."""
+    """The dotted path of a field given by leaf name, dotted path, or an end of it that no other path has.
+
+    UserError with the nearest name when unknown.
+    """
     leaves = leaf_paths()
     if name in leaves:
         return leaves[name]
     if name in leaves.values() or name in SECTIONS or name in _types() or name.startswith(OWN_OPTIONS):
         return name
+    ends = {path for path in {*leaves.values(), *_types()} if path.endswith(f".{name}")}
+    if len(ends) == 1:
+        return ends.pop()
     section, _, leaf = name.rpartition(".")
     known = (
         [path.rpartition(".")[2] for path in leaves.values() if path.startswith(f"{section}.")] if section else leaves

@@ -83,14 +83,17 @@ def find_run(name: str, out: Path) -> Run:
 
 
 def find_siblings(run: Run) -> list[Run]:
-    """The finished cells beside a run that differ from it in the seed alone, itself included, by seed."""
+    """The finished cells beside a run that differ from it in the seed alone, itself included, by seed.
+
+    Of the same configuration trained by other sources of altformer there may be cells too; they are none of these.
+    """
     found = [
         Run(cell, record)
         for cell in sorted(run.folder.resolve().parent.iterdir())
         if (record := read_record(cell)) is not None
         and record["status"] == "done"
         and record["config"] | {"seed": 0} == run.record["config"] | {"seed": 0}
-        and all(record[key] == run.record[key] for key in ("data_hash", "machine"))
+        and all(record.get(key) == run.record.get(key) for key in ("data_hash", "machine", "sources"))
     ]
     return sorted(found, key=lambda sibling: int(sibling.record["seed"]))
 
@@ -134,7 +137,8 @@ def _unknown_run(name: str, out: Path) -> UserError:
     near = difflib.get_close_matches(name, [*experiments, *cells], n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     known = f"{len(cells)} cells; experiments: {', '.join(experiments) or 'none'}"
-    return UserError(f"unknown run '{name}'{hint} (give a cell's hash or folder, or an experiment; in {out}: {known})")
+    forms = f"give a cell's hash ({PREFIX} digits or more), its folder, or an experiment"
+    return UserError(f"unknown run '{name}'{hint} ({forms}; in {out}: {known})")
 
 
 def _names(folder: Path, suffix: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json
+from altformer.training.config import selection_metric
 from cluster.work import Ended
 from experiments import provenance
 from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
@@ -53,7 +54,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all cores)")
     parser.add_argument("--mlflow", action="store_true", help="log to MLflow")
     parser.add_argument("--again", action="store_true", help="train even if this very run has a record")
-    parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --temporal_depth_1 1 --epochs 50."
+    parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --epochs 50 (see docs/model.md)."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,7 +123,8 @@ def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record
     started_by = provenance.started_by()
     work = work_of(cell, name, {"experiment": name}, started_by, cell.config.training.epochs)
     tracker = _tracker(cell, args)
-    context = TrainProgress(cell.machine.device, cell.config.training.epochs, name, partial(tracker.cell_epoch, work))
+    training, on_epoch = cell.config.training, partial(tracker.cell_epoch, work)
+    context = TrainProgress(cell.machine.device, training.epochs, name, on_epoch, selection_metric(training))
     tracker.cell_started(work)
     ended = Ended("interrupted")
     try:

@@ -13,11 +13,18 @@ from altformer.training.context import BareContext
 
 
 class TrainProgress(BareContext):
-    """A bare context that shows epochs and steps and passes each epoch's metrics on."""
+    """A bare context that shows epochs and steps and passes each epoch's metrics on; ``metric`` selects the epoch."""
 
-    def __init__(self, device: str, epochs: int, name: str, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(
+        self,
+        device: str,
+        epochs: int,
+        name: str,
+        on_epoch: Callable[[Mapping[str, float]], None],
+        metric: str = "val_mae",
+    ) -> None:
         super().__init__(device)
-        self.epochs, self.on_epoch = epochs, on_epoch
+        self.epochs, self.on_epoch, self.metric = epochs, on_epoch, metric
         console = Console(file=sys.stderr)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -49,10 +56,15 @@ class TrainProgress(BareContext):
         """Print one line and pass the metrics on."""
         line = (
             f"epoch {int(metrics['epoch'])}/{self.epochs}  train loss {metrics['train_loss']:.4f}  "
-            f"val MAE {metrics['val_mae']:.4f}  lr {metrics['lr']:.2e}  {metrics['epoch_seconds']:.1f} s"
+            f"{self._selected(metrics)}  lr {metrics['lr']:.2e}  {metrics['epoch_seconds']:.1f} s"
         )
         if self._bar.disable:
             print(line, flush=True)
         else:
             self._bar.console.print(line, highlight=False, markup=False)
         self.on_epoch(metrics)
+
+    def _selected(self, metrics: Mapping[str, float]) -> str:
+        """The validation error that the best epoch is chosen by, under its name."""
+        name = "val MAE" if self.metric == "val_mae" else "val MAE (missing readings scored)"
+        return f"{name} {metrics[self.metric]:.4f}"

@@ -88,7 +88,7 @@ def run_datasets(running: Running, name: str, stage: DatasetsStage) -> StageOutc
     reports: list[tuple[str, str, ReportData]] = []
     files: list[Path] = []
     for dataset in _datasets(running, stage):
-        finished = running.run(name, _dataset_plan(running, name, dataset))
+        finished = running.run(name, _dataset_plan(running, name, stage, dataset))
         files.append(finished.plan.folder / REPORT)
         if left := unfinished(name, finished):
             return left
@@ -205,7 +205,7 @@ def _datasets(running: Running, stage: DatasetsStage) -> list[str]:
     return [own, *(name for name in at_hand(data_dir()) if name != own)]
 
 
-def _dataset_plan(running: Running, name: str, dataset: str) -> Plan:
+def _dataset_plan(running: Running, name: str, stage: DatasetsStage, dataset: str) -> Plan:
     """The winner on a data set; its folder says which."""
     campaign = running.campaign
     if dataset != campaign.data.name:
@@ -213,7 +213,7 @@ def _dataset_plan(running: Running, name: str, dataset: str) -> Plan:
         settings = {**tuning.settings, **campaign.settings}
         source = compose(tuning.base_file, dataset=dataset, profile=campaign.profile, settings=settings).dataset
         campaign = replace(campaign, dataset=dataset, data=load(source))
-    arms: StageArms = stage_arms(campaign, name, running.winner, {"winner": {}})
+    arms: StageArms = stage_arms(campaign, name, running.winner, {"winner": stage.settings})
     return replace(stage_plan(campaign, name, arms, baseline="winner"), folder=_beside(running, name, dataset))
 
 

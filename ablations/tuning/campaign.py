@@ -191,7 +191,8 @@ def _with_peak(campaign: Campaign, arm: Arm, draft: Settings, varied: frozenset[
     rate = {locate(name): value for name, value in draft.items()}.get("training.lr")
     if rate is None or any(locate(name).startswith("training.scheduler") for name in draft):
         return arm
-    schedule = _resolve(campaign, arm, varied).training.scheduler
+    without = {name: value for name, value in arm.settings.items() if locate(name) != "training.lr"}
+    schedule = _resolve(campaign, replace(arm, settings=without), varied).training.scheduler
     if schedule.type != "OneCycleLR":
         return arm
     return replace(arm, settings={**arm.settings, "training.scheduler": schedule.model_dump() | {"max_lr": rate}})

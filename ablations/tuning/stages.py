@@ -125,9 +125,13 @@ class PostprocessingStage(Stage):
 
 
 class DatasetsStage(Stage):
-    """The winner trained on other data sets: those named, or all that are ``at-hand``."""
+    """The winner trained on other data sets: those named, or all that are ``at-hand``.
+
+    ``settings`` are fields in which it is trained otherwise than it was tuned, such as the loss of published numbers.
+    """
 
     type: Literal["datasets"]
+    settings: dict[str, Any] = Field(default_factory=dict)
     datasets: Literal["at-hand"] | list[str] = "at-hand"
 
 

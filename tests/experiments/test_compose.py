@@ -144,6 +144,41 @@ def test_naming_the_same_model_again_keeps_its_fields():
     assert (config.model.embed_dim, config.model.dropout, config.model.num_heads) == (48, 0.2, 4)
 
 
+ONE_CYCLE = {"scheduler": {"type": "OneCycleLR", "max_lr": 0.01}}
+GROUPS = {"optimizer": {"type": "AdamW", "lr_groups": {"encoder": 1e-3}}}
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "message"),
+    [
+        (ONE_CYCLE, {"lr": 0.1}, "arm lr: lr has no effect under OneCycleLR, whose peak is max_lr"),
+        ({"scheduler": "OneCycleLR"}, {"training.lr": 0.1}, "lr has no effect under OneCycleLR"),
+        (GROUPS, {"lr": 0.1}, "arm lr: lr has no effect under lr_groups"),
+        ({"lr": 0.1}, ONE_CYCLE, None),
+        (ONE_CYCLE, {"lr": 0.1, "scheduler": "constant"}, None),
+        ({"optimizer": "Adam"}, {"lr": 0.1}, None),
+        ({"lr_groups": None}, {"lr": 0.1}, None),
+    ],
+)
+def test_a_rate_that_would_have_no_effect_is_refused(below, above, message):
+    """Else a search over it would train equal models under different names."""
+    if message is None:
+        compose(BASE, settings=below, arm=above)
+        return
+    with pytest.raises(UserError, match=message):
+        compose(BASE, settings=below, arm=above)
+
+
+def test_the_guides_command_with_a_rate_over_one_cycle_is_refused():
+    with pytest.raises(UserError, match="set that, or the scheduler"):
+        compose(HERE / "METR-LA_alternating_optimized.yaml", settings={"lr": 0.001})
+
+
+@pytest.mark.parametrize("end", ["scheduler.type", "lr_groups.head", "optimizer.lr_groups.head"])
+def test_an_end_of_a_path_stands_for_it(end):
+    assert locate(end).startswith("training.") and locate(end).endswith(f".{end}")
+
+
 def test_a_users_own_class_takes_all_else_as_its_options():
     own = {"class": "my_package.module:MyModel", "hidden": 3}
     model = compose(BASE, arm={"model": own, "model.options.depth": 2}).model
@@ -211,7 +246,7 @@ def test_leaf_names_stand_for_one_field_each():
         optional={
             "embed_dim": st.sampled_from([8, 48, 96]),
             "dropout": st.floats(0, 0.9),
-            "lr": st.floats(1e-6, 1),
+            "lr": st.floats(1e-4, 1),
             "scheduler": st.sampled_from(["constant", "MultiStepLR", "CosineAnnealingLR", "OneCycleLR"]),
             "patch_len": st.sampled_from([1, 3, 6, 12]),
             "patch_sizes": st.sampled_from([[1], [1, 2], [1, 2, 4]]),

@@ -107,6 +107,13 @@ def test_mistakes_are_one_message_and_code_2(own_out, capsys, arguments, teacher
     assert message in error and "Traceback" not in error and not (own_out / "distilled").exists()
 
 
+def test_a_student_of_another_data_set_is_told_how_to_take_the_teachers(own_out, teacher, capsys):
+    arguments = ["distill", teacher.hash, "--cfg", "METR-LA_alternating", "--out", str(own_out), "--device", "cpu"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "the teacher was trained on simulated; add --dataset simulated" in error
+
+
 def test_an_unfinished_cell_in_the_teachers_place_is_left_alone(own_out, teacher, tmp_path, capsys):
     there = tmp_path / "other" / "cells" / teacher.hash
     shutil.copytree(teacher.folder, there)

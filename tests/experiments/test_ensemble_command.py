@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -9,9 +11,12 @@ import torch
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import load
 from altformer.data.windows import Windows
+from altformer.errors import UserError
 from altformer.loaded import load_model
 from altformer.metrics import ErrorSums
 from experiments.cli import main
+from experiments.ensemble_command import choose
+from experiments.runs import Run, find_run
 
 
 def run(out, *arguments):
@@ -95,6 +100,42 @@ def test_mistakes_are_one_message_and_code_2(own_out, capsys, arguments, message
     assert run(own_out, *arguments) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and "Traceback" not in error and not (own_out / "ensembles").exists()
+
+
+def of_other_sources(out, name):
+    """Another finished cell of the same configuration, as an earlier version of the code would have left it."""
+    run = find_run(name, out)
+    folder = run.folder.with_name("0123456789abcdef")
+    shutil.copytree(run.folder, folder)
+    (folder / "record.json").write_text(json.dumps(run.record | {"cell_hash": folder.name, "sources": "others"}))
+    return folder.name
+
+
+def test_siblings_are_of_the_same_code(own_out, capsys):
+    of_other_sources(own_out, "seed0")
+    assert run(own_out, "seed0", "--seeds", "0,1,2", "--json") == 0
+    members = json.loads(capsys.readouterr().out)["members"]
+    assert sorted(member["seed"] for member in members) == [0, 1, 2]
+
+
+def test_one_seed_never_counts_twice(own_out, capsys):
+    assert run(own_out, "seed0", of_other_sources(own_out, "seed0"), "seed1") == 2
+    assert "are the same run (of different code" in capsys.readouterr().err
+
+
+def test_the_best_by_the_scoring_that_selected_them(seeds):
+    """Runs that were trained and selected with missing readings scored are ranked so too."""
+
+    def scored(seed, mae, unmasked):
+        config = copy.deepcopy(seed.record["config"])
+        config["training"]["loss"] = "mae_unmasked"
+        val = seed.record["val"] | {"all": seed.record["val"]["all"] | {"mae": mae}, "mae_unmasked": unmasked}
+        return Run(seed.folder, seed.record | {"config": config, "val": val})
+
+    runs = [scored(seed, mae, 5 - mae) for seed, mae in zip(seeds, [1.0, 2.0, 3.0, 4.0], strict=True)]
+    assert [member.record["val"]["mae_unmasked"] for member in choose(runs, best=3)] == [1, 2, 3]
+    with pytest.raises(UserError, match="different metrics: val_mae, val_mae_unmasked"):
+        choose([*runs[:3], seeds[3]], best=3)
 
 
 def test_a_damaged_member_is_refused(own_out, capsys):
