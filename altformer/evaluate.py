@@ -5,7 +5,8 @@ b: batch, h: output steps, n: sensors
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,14 +21,56 @@ SCORING_BATCH = 64
 
 
 def model_forecaster(model: nn.Module, windows: Windows) -> Forecaster:
-    """The model, in evaluation mode and float32, as a function of forecast origins (b,): (b,h,n) in the data's unit."""
+    """The model, in evaluation mode and true float32, as a function of origins (b,): (b,h,n) in the data's unit."""
 
     def forecast(origins: Tensor) -> Tensor:
         model.eval()
         batch = windows.batch(origins)
-        return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
+        with true_float32(origins.device):
+            return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
 
     return forecast
+
+
+@contextmanager
+def true_float32(device: torch.device) -> Iterator[None]:
+    """Within it a CUDA device computes products and convolutions with all 23 bits of a float32's fraction.
+
+    By default cuDNN's convolutions keep 10 of them (TF32). The settings before come back, also after an error; on other
+    devices nothing is touched.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    set_back = _use_all_bits()
+    try:
+        yield
+    finally:
+        set_back()
+
+
+def _use_all_bits() -> Callable[[], None]:
+    """Set CUDA's precision of float32; returns what sets it back."""
+    backends: Any = torch.backends  # parts of which have no types
+    try:
+        convolutions, products = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # somebody uses torch's newer settings; beside them the older ones refuse to be read
+        kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+        before = [kind.fp32_precision for kind in kinds]
+
+        def each(values: list[str]) -> None:
+            for kind, value in zip(kinds, values, strict=True):
+                kind.fp32_precision = value
+
+        each(["ieee"] * len(kinds))
+        return lambda: each(before)
+
+    def both(allow_tf32: bool, precision: str) -> None:
+        backends.cudnn.allow_tf32 = allow_tf32
+        torch.set_float32_matmul_precision(precision)
+
+    both(False, "highest")
+    return lambda: both(convolutions, products)
 
 
 def score(

@@ -9,20 +9,24 @@ t: input steps, h: output steps, n: sensors
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
 from altformer.data.readers import Table
-from altformer.data.rules import time_findings, value_findings
+from altformer.data.rules import Finding, order_findings, time_findings, value_findings
 from altformer.data.traffic import Readings, Times, TrafficData, read_only
 from altformer.data.windows import Windows
 from altformer.errors import UserError
 from altformer.loaded import DataFacts, LoadedModel, load_model
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 5  # sensors named in a message; the rest is counted
 
@@ -42,16 +46,17 @@ class TrainedForecaster:
         """The next h steps after the last row, (h,n) in the data's unit, float32, columns in the training's order.
 
         ``readings``: one row per time step (DatetimeIndex, evenly spaced with the model's step), one column per sensor
-        named by its id, in any order; at least t rows, of which the last t are used. NaN, or the data's own mark (0 in
-        the public data sets), is a missing reading. Raises UserError for other sensors, gaps in time, cells that are no
-        number or infinite, and a sensor of which the window holds nothing but NaN.
+        named by its id, in any order; at least t rows. The last t are the window and alone are looked at: earlier ones
+        may hold anything as long as time rises. NaN, or the data's own mark (0 in the public data sets), is a missing
+        reading. A sensor without any reading in the window is forecast as in scoring, from its neighbours and the time,
+        and named in a logged warning. Raises UserError for other sensors, an empty column (NaN in every row given), a
+        window with gaps in time and cells in it that are infinite or no number.
         """
         columns = self._columns(readings)
         times = self._times(readings.index)
         values = self._window(readings.iloc[:, columns], times)
-        step = np.timedelta64(self.facts.step_minutes, "m")
-        ahead = np.arange(1, self.facts.output_len + 1) * step
-        data = self._data(values, np.concatenate([times[-self.facts.input_len :], times[-1] + ahead]))
+        ahead = np.arange(1, self.facts.output_len + 1) * np.timedelta64(self.facts.step_minutes, "m")
+        data = self._data(values, np.concatenate([times, times[-1] + ahead]))
         forecast = self._run(data)
         index = pd.DatetimeIndex(readings.index[-1] + pd.to_timedelta(ahead), name=readings.index.name)
         return pd.DataFrame(forecast, index=index, columns=list(self.facts.sensor_ids))
@@ -74,37 +79,50 @@ class TrainedForecaster:
         return [place[name] for name in self.facts.sensor_ids]
 
     def _times(self, index: pd.Index) -> Times:
-        """The local time of each row (T,), datetime64[m], found to be evenly spaced."""
+        """The local time of the last t rows (t,), datetime64[m], found to be evenly spaced and the latest of all."""
         if not isinstance(index, pd.DatetimeIndex):
             raise UserError(f"readings must be indexed by time (a DatetimeIndex), got {index.dtype}")
         needed = self.facts.input_len
         if len(index) < needed:
             raise UserError(f"readings: the model looks at {needed} rows, got {len(index)}")
-        findings = time_findings(index.tz_localize(None).to_numpy(), self.facts.step_minutes)
-        if findings:
-            raise UserError(f"readings: {findings[0]}")
-        times: Times = index.tz_localize(None).to_numpy().astype("datetime64[m]")
-        return times
+        times: Times = index.tz_localize(None).to_numpy()
+        _refuse(order_findings(times))
+        _refuse(time_findings(times[-needed:], self.facts.step_minutes), rows_before=len(times) - needed)
+        return times[-needed:].astype("datetime64[m]")
 
     def _window(self, readings: pd.DataFrame, times: Times) -> Readings:
         """The last t rows (t,n), missing readings as the data's own mark."""
-        for name in readings.columns:
-            cells = readings[name]
+        last = readings.iloc[-len(times) :]
+        for name in last.columns:
+            cells = last[name]
             bad = _first_no_number(cells)
             if bad is not None:
                 raise UserError(
                     f"readings: sensor '{name}' holds {cells.iloc[bad]!r} at {cells.index[bad]}, expected numbers"
                 )
-        window = readings.iloc[-self.facts.input_len :].to_numpy(dtype=np.float64, na_value=np.nan)
-        table = Table(window, times[-self.facts.input_len :], self.facts.sensor_ids)
-        findings = value_findings(table, nan_is_missing=True)
-        if findings:
-            raise UserError(f"readings: {findings[0]}")
-        silent = np.isnan(window).all(axis=0)
-        if silent.any():
-            names = [self.facts.sensor_ids[k] for k in np.flatnonzero(silent)]
-            raise UserError(f"readings: nothing in the last {len(window)} rows of {_named(names)}")
-        return np.where(np.isnan(window), self.facts.null_value, window).astype(np.float32)
+        window = last.to_numpy(dtype=np.float64, na_value=np.nan)
+        table = Table(window, times, self.facts.sensor_ids)
+        _refuse(value_findings(table, nan_is_missing=True), rows_before=len(readings) - len(times))
+        self._refuse_empty(readings)
+        values = np.where(np.isnan(window), self.facts.null_value, window).astype(np.float32)
+        silent = self._those((values == np.float32(self.facts.null_value)).all(axis=0))
+        if silent:
+            log.warning(
+                "readings: nothing in the last %d rows of %s; forecast without", len(values), _named(silent, most=None)
+            )
+        return values
+
+    def _refuse_empty(self, readings: pd.DataFrame) -> None:
+        empty = self._those(readings.isna().all().to_numpy())
+        if empty:
+            raise UserError(
+                f"readings: nothing in any of the {len(readings)} rows of {_named(empty)}: an empty column counts as "
+                f"an absent one (a sensor that was silent has {self.facts.null_value:g} there)"
+            )
+
+    def _those(self, which: npt.NDArray[np.bool_]) -> list[str]:
+        """The names of the sensors that are marked (n,)."""
+        return [self.facts.sensor_ids[k] for k in np.flatnonzero(which)]
 
     def _data(self, window: Readings, times: Times) -> TrafficData:
         """The window and, as readings yet missing, the steps to be forecast: what scoring sees too."""
@@ -147,9 +165,17 @@ def load_forecaster(folder: Path | str, device: torch.device | str = "cpu") -> T
     return TrainedForecaster(load_model(folder, device))
 
 
-def _named(names: list[str]) -> str:
-    others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"sensor{'s' * (len(names) > 1)} {', '.join(names[:_SHOWN])}{others}"
+def _refuse(findings: list[Finding], rows_before: int = 0) -> None:
+    """UserError with the first finding, its row counted among all rows given."""
+    for finding in findings[:1]:
+        row = None if finding.row is None else finding.row + rows_before
+        raise UserError(f"readings: {replace(finding, row=row)}")
+
+
+def _named(names: list[str], most: int | None = _SHOWN) -> str:
+    shown = names[:most]
+    others = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"sensor{'s' * (len(names) > 1)} {', '.join(shown)}{others}"
 
 
 def _first_no_number(cells: pd.Series) -> int | None:

@@ -93,6 +93,16 @@ class GraphWaveNetConfig(Strict):
     sensor_dim: int = Field(10, ge=1)  # of the two embeddings whose product is the learned graph
     dropout: float = Field(0.3, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _a_graph_reaches_the_output(self) -> GraphWaveNetConfig:
+        if self.num_blocks * self.layers_per_block < 2:
+            raise ValueError(
+                "num_blocks x layers_per_block must be at least 2: the diffusion of the last layer never reaches the "
+                f"output, and a single layer is the last; num_blocks {self.num_blocks}, "
+                f"layers_per_block {self.layers_per_block}"
+            )
+        return self
+
 
 class StaeformerConfig(Strict):
     """A Transformer over time, then over sensors, on inputs with a spatio-temporal adaptive embedding.

@@ -96,6 +96,14 @@ def time_findings(times: Times, step_minutes: int, start: str | None = None, abs
     return found
 
 
+def order_findings(times: Times) -> list[Finding]:
+    """Times rise from row to row, by whatever step; the first that does not is named."""
+    if np.isnat(times).any():
+        return [Finding("time", "not a time", row=int(np.flatnonzero(np.isnat(times))[0]))]
+    back = np.flatnonzero(np.diff(times) <= np.timedelta64(0, "m"))
+    return [_bad_step(times, int(back[0]) + 1, 1)] if len(back) else []
+
+
 def _bad_step(times: Times, row: int, step_minutes: int) -> Finding:
     before, now = times[row - 1], times[row]
     minutes = (now - before) / np.timedelta64(1, "m")

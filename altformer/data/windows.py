@@ -16,6 +16,7 @@ from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
 
 Split = Literal["train", "val", "test"]
+FEWEST_TRAINING_WINDOWS = 32  # that a long input must leave: fewer would not fill one batch of the default size
 SPLIT_INPUT_LEN = 12  # the published splits count windows of 12 input steps; longer inputs reach back and move no split
 
 
@@ -52,7 +53,9 @@ def split_origins(
 
     Training and validation counts are rounded, the test part is the rest: METR-LA 23974 / 3425 / 6850. The last
     training targets reach up to h-1 rows into the rows that follow, as in every published result on these data sets.
-    Inputs longer than 12 steps reach back: the first training origins, which lack that history, drop out.
+    Inputs longer than 12 steps reach back: the first training origins, which lack that history, drop out. Raises
+    UserError where the rows are too few, or where those that drop out leave fewer than 32 training windows or fewer
+    than one forecast is long.
     """
     count = rows - SPLIT_INPUT_LEN - output_len + 1
     total = sum(ratios)
@@ -70,6 +73,12 @@ def split_origins(
     parts["train"] = parts["train"][parts["train"] >= input_len]
     if len(parts["train"]) == 0 or parts["val"][0] < input_len:
         raise UserError(f"input_len {input_len} is longer than the training part of {train} windows")
+    left, least = len(parts["train"]), max(FEWEST_TRAINING_WINDOWS, output_len)
+    if left < min(least, train):
+        raise UserError(
+            f"input_len {input_len} must leave at least {least} training windows, got {left} of {train}: "
+            "the others lack that much history"
+        )
     return parts
 
 

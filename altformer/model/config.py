@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from altformer.schema import Strict
+
+Position = Literal["none", "sincos", "learnable", "relative", "rotary"]
+_SWITCH = TypeAdapter(bool)
 
 
 class ModelConfig(Strict):
@@ -22,6 +25,10 @@ class ModelConfig(Strict):
     one, added or concatenated and projected; `cross_stage_attention` lets each stage attend to all before it.
     `patch_sizes` is a pyramid in time: every scale embeds patches of that many tokens, runs the stages, is upsampled
     and merged. `graph_bias` adds the road graph to the spatial attention.
+
+    Positions are off where `use_positional_encoding` is false or `positional_encoding_type` is none, whichever layer
+    says it: the guide's own `use_positional_encoding: false` beside a type means none, and a type that a higher layer
+    (an arm, `--set`) sets on top of it switches nothing on; it must set `use_positional_encoding: true` too.
     """
 
     type: Literal["altformer"] = "altformer"
@@ -48,7 +55,7 @@ class ModelConfig(Strict):
     dropout: float = Field(0.1, ge=0, lt=1)
     stochastic_depth_rate: float = Field(0.0, ge=0, lt=1)
     use_positional_encoding: bool = True
-    positional_encoding_type: Literal["none", "sincos", "learnable", "relative", "rotary"] = "sincos"
+    positional_encoding_type: Position = "sincos"
     max_relative_position: int = Field(12, ge=1)
     use_time_of_day: bool = True
     use_day_of_week: bool = True
@@ -72,13 +79,17 @@ class ModelConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one_way_to_say_no_position(cls, values: Any) -> Any:
-        """Set both position fields off when either one is, so that equal models have equal configs (and cells)."""
+        """Set both position fields off when either one is, so that equal models have equal configs (and cells).
+
+        Values that their own fields refuse stay, to be refused there.
+        """
         if not isinstance(values, dict):
             return values
-        off = values.get("use_positional_encoding") in (False, "false", "False")
-        if off or values.get("positional_encoding_type") == "none":
-            return values | {"use_positional_encoding": False, "positional_encoding_type": "none"}
-        return values
+        use = _switched(values.get("use_positional_encoding", True))
+        kind = values.get("positional_encoding_type", "sincos")
+        if use is None or kind not in get_args(Position) or (use and kind != "none"):
+            return values
+        return values | {"use_positional_encoding": False, "positional_encoding_type": "none"}
 
     @model_validator(mode="after")
     def _widths_fit(self) -> ModelConfig:
@@ -117,3 +128,11 @@ class ModelConfig(Strict):
         if sizes[:1] != (1,) or any(size <= before for before, size in itertools.pairwise(sizes)):
             raise ValueError(f"patch_sizes must start with 1 and increase, got {list(sizes)}")
         return self
+
+
+def _switched(value: Any) -> bool | None:
+    """How pydantic reads a switch, which includes no, off, f, n and 0; None where it would refuse the value."""
+    try:
+        return _SWITCH.validate_python(value)
+    except ValidationError:
+        return None

@@ -14,7 +14,8 @@ class Dropout(nn.Module):
     """Zero each value with probability `p` while training and scale the others up (Srivastava et al., 2014).
 
     On a CPU torch draws one Bernoulli number per value, which costs five times as much as the rest of dropout. Here
-    each 64-bit draw serves four values, so that `p` is rounded to a multiple of 2**-16 (and the scale with it).
+    each 64-bit draw serves four values, so that `p` is rounded to a multiple of 2**-16 (and the scale with it), and is
+    never more than 1 - 2**-16: some value stays to be scaled up, however near to 1 `p` is.
     Elsewhere, and when compiled, torch's own dropout is the fast one.
     """
 
@@ -59,7 +60,7 @@ class StochasticDepth(nn.Module):
 
 def scaled_mask(like: Tensor, p: float) -> Tensor:
     """0 with probability `p`, else 1 / (1 - p); shape and type of `like`, drawn from torch's CPU generator."""
-    dropped = round(p * _LEVELS)
+    dropped = min(round(p * _LEVELS), _LEVELS - 1)
     draws = torch.empty(-(-like.numel() // _VALUES_PER_DRAW), dtype=torch.int64).random_(-(2**63), None)
     level = draws.view(torch.int16)[: like.numel()].view(like.shape)
     keep = torch.empty(like.shape, dtype=like.dtype)

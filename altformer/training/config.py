@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from altformer.schema import Strict
-from altformer.training.schedule import Constant, Positive, ScheduleConfig
+from altformer.training.schedule import Constant, Cosine, Positive, ScheduleConfig, WarmRestarts
 
 
 class LrGroups(Strict):
@@ -84,6 +84,21 @@ class TrainingConfig(Strict):
             raise ValueError(
                 "optimizer.lr_groups cannot be combined with scheduler OneCycleLR, whose max_lr takes the place of "
                 f"every rate: lr_groups {self.optimizer.lr_groups.model_dump()}, max_lr {self.scheduler.max_lr}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_cosine_leads_down(self) -> TrainingConfig:
+        if not isinstance(self.scheduler, Cosine | WarmRestarts):
+            return self
+        groups = self.optimizer.lr_groups
+        rates = {"lr": self.lr} if groups is None else groups.model_dump()
+        least = min(rates, key=rates.__getitem__)
+        if self.scheduler.eta_min > rates[least]:
+            name = least if groups is None else f"optimizer.lr_groups.{least}"
+            raise ValueError(
+                f"scheduler.eta_min must not be above {name}, where the cosine starts: "
+                f"eta_min {self.scheduler.eta_min:g}, {name} {rates[least]:g}"
             )
         return self
 

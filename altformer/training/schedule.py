@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Literal
 
@@ -10,13 +11,14 @@ from pydantic import Field, model_validator
 from altformer.schema import Strict
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Constant(Strict):
     """The same rate throughout, after a linear warm-up over ``warmup_epochs``."""
 
     type: Literal["constant"] = "constant"
-    warmup_epochs: float = Field(0, ge=0)
+    warmup_epochs: NotNegative = 0
 
     def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
         """Learning rate at a 0-based step."""
@@ -27,22 +29,28 @@ class MultiStep(Strict):
     """The rate times ``gamma`` after each milestone (in epochs)."""
 
     type: Literal["MultiStepLR"] = "MultiStepLR"
-    milestones: tuple[int, ...] = (20, 30)
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = (20, 30)
     gamma: float = Field(0.1, gt=0, le=1)
-    warmup_epochs: float = Field(0, ge=0)
+    warmup_epochs: NotNegative = 0
 
     def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
         """Learning rate at a 0-based step."""
         passed = sum(step >= milestone * steps_per_epoch for milestone in self.milestones)
         return lr * self.gamma**passed * _warmup(step, self.warmup_epochs * steps_per_epoch)
 
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> MultiStep:
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.milestones)):
+            raise ValueError(f"milestones must rise strictly, got {list(self.milestones)}")
+        return self
+
 
 class Cosine(Strict):
     """Half a cosine from the rate down to ``eta_min`` over the run (Loshchilov and Hutter, 2017), after a warm-up."""
 
     type: Literal["CosineAnnealingLR"] = "CosineAnnealingLR"
-    eta_min: float = Field(1e-5, ge=0)
-    warmup_epochs: float = Field(0, ge=0)
+    eta_min: NotNegative = 1e-5
+    warmup_epochs: NotNegative = 0
 
     def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
         """Learning rate at a 0-based step."""
@@ -61,8 +69,8 @@ class WarmRestarts(Strict):
     type: Literal["CosineAnnealingWarmRestarts"] = "CosineAnnealingWarmRestarts"
     T_0: int = Field(10, ge=1)
     T_mult: int = Field(2, ge=1)
-    eta_min: float = Field(1e-5, ge=0)
-    warmup_epochs: float = Field(0, ge=0)
+    eta_min: NotNegative = 1e-5
+    warmup_epochs: NotNegative = 0
 
     def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
         """Learning rate at a 0-based step."""
@@ -76,13 +84,16 @@ class WarmRestarts(Strict):
 
 
 class OneCycle(Strict):
-    """Up to ``max_lr`` over ``pct_start`` of the run, then down, both as half cosines (Smith and Topin, 2019)."""
+    """Up to ``max_lr`` over ``pct_start`` of the run, then down, both as half cosines (Smith and Topin, 2019).
+
+    The rate alone: by default torch's scheduler of that name also cycles the momentum (Adam's beta1), ours does not.
+    """
 
     type: Literal["OneCycleLR"] = "OneCycleLR"
     max_lr: Positive = 1e-3
     pct_start: float = Field(0.3, gt=0, lt=1)
-    div_factor: float = Field(25.0, gt=1)
-    final_div_factor: float = Field(1e4, ge=1)
+    div_factor: float = Field(25.0, gt=1, allow_inf_nan=False)
+    final_div_factor: float = Field(1e4, ge=1, allow_inf_nan=False)
 
     def rate(self, step: int, steps: int, steps_per_epoch: int, lr: float) -> float:
         """Learning rate at a 0-based step; ``max_lr`` takes the place of ``lr``."""
@@ -96,9 +107,11 @@ class OneCycle(Strict):
     @classmethod
     def _only_cosine_annealing(cls, value: object) -> object:
         """The guide writes ``anneal_strategy: cos``, which is the only form there is."""
-        if isinstance(value, dict) and value.get("anneal_strategy") == "cos":
-            return {key: item for key, item in value.items() if key != "anneal_strategy"}
-        return value
+        if not isinstance(value, dict) or "anneal_strategy" not in value:
+            return value
+        if value["anneal_strategy"] != "cos":
+            raise ValueError(f"anneal_strategy: only cos, got {value['anneal_strategy']!r}")
+        return {key: item for key, item in value.items() if key != "anneal_strategy"}
 
 
 ScheduleConfig = Constant | MultiStep | Cosine | WarmRestarts | OneCycle

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from torch import nn
 
+from altformer import train as loop
+from altformer.config import Config
+from altformer.data.traffic import read_only
 from altformer.train import train
 from altformer.training.context import BareContext
+
+CURVE = ("train_loss", "val_mae", "val_rmse", "val_mape_3", "val_mae_unmasked")
 
 
 class Rank(BareContext):
@@ -19,26 +28,73 @@ class Rank(BareContext):
         self.rank, self.world_size = rank, world_size
 
 
-def worker(rank, world_size, store, config, data, folder, queue):
+class Teacher(nn.Module):
+    """Repeats the last reading."""
+
+    def forward(self, reading, observed, time_of_day, day_of_week):
+        return reading[:, -1:].expand(-1, 12, -1)
+
+
+def worker(rank, world_size, store, config, data, folder, teacher, queue):
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
-    result = train(config, data, Rank(rank, world_size), folder)
-    queue.put((rank, result))
+    result, buffers = train_and_look(config, data, Rank(rank, world_size), folder, teacher)
+    queue.put((rank, result, buffers))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def train_on_two_ranks(config, data, folder):
-    """The result of each rank."""
+def train_and_look(config, data, context, folder, teacher):
+    """The result, and the buffers that the model has at the end of each epoch, as numpy."""
+    buffers = []
+    epoch = loop._train_epoch
+
+    def looking(training, number):
+        metrics = epoch(training, number)
+        model = getattr(training.model, "module", training.model)
+        buffers.append({name: buffer.numpy().copy() for name, buffer in model.named_buffers()})
+        return metrics
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_train_epoch", looking)
+        return train(config, data, context, folder, teacher), buffers
+
+
+def train_on_two_ranks(config, data, folder, teacher=None):
+    """The result of each rank, and its model's buffers after each epoch."""
     context = mp.get_context("spawn")
     queue = context.SimpleQueue()
-    arguments = (2, str(folder / "store"), config, data, folder / "two", queue)
+    arguments = (2, str(folder / "store"), config, data, folder / "two", teacher, queue)
     ranks = mp.spawn(worker, arguments, nprocs=2, join=False)
-    results = dict(queue.get() for _ in range(2))
+    found = {rank: found for rank, *found in (queue.get() for _ in range(2))}
     while not ranks.join():
         pass
-    return results
+    return {rank: result for rank, (result, _) in found.items()}, {rank: seen for rank, (_, seen) in found.items()}
+
+
+def changed(config, model=None, **training):
+    values = config.model_dump()
+    return Config.model_validate(
+        values | {"model": model or values["model"], "training": values["training"] | training}
+    )
+
+
+def assert_equal_curves(results, alone):
+    for epoch, expected in enumerate(alone.curve):
+        for rank in (0, 1):
+            got = results[rank].curve[epoch]
+            for name in CURVE:
+                assert got[name] == pytest.approx(expected[name], rel=2e-5), (epoch, name)
+    assert results[0].test["windows"] == alone.test["windows"]
+    assert results[0].test["all"] == pytest.approx(alone.test["all"], rel=2e-5)
+    assert results[0].test == results[1].test
+
+
+@pytest.fixture
+def dry(tiny):
+    """The tiny model without dropout, for four epochs."""
+    return changed(tiny, tiny.model.model_dump() | {"dropout": 0.0, "fusion_dropout": 0.0}, epochs=4)
 
 
 @pytest.mark.slow
@@ -51,32 +107,63 @@ def train_on_two_ranks(config, data, folder):
         (7, 5, "masked_mae", 3),  # one exchange of gradients for three unequal micro-batches
     ],
 )
-def test_two_ranks_equal_one(traffic, tiny, tmp_path, batch_size, steps, loss, accumulated):
+def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, accumulated):
     """Four epochs without dropout; one rank alone sees a step's windows in a single batch."""
-    update = {"batch_size": batch_size * accumulated, "epochs": 4, "steps_per_epoch": steps, "loss": loss}
-    training = tiny.training.model_copy(update=update)
-    config = tiny.model_copy(
-        update={"training": training, "model": tiny.model.model_copy(update={"dropout": 0.0, "fusion_dropout": 0.0})}
-    )
+    config = changed(dry, batch_size=batch_size * accumulated, steps_per_epoch=steps, loss=loss)
     alone = train(config, traffic, BareContext(), tmp_path / "one")
-    training = training.model_copy(update={"batch_size": batch_size, "gradient_accumulation_steps": accumulated})
-    config = config.model_copy(update={"training": training})
-    results = train_on_two_ranks(config, traffic, tmp_path)
-    for epoch, expected in enumerate(alone.curve):
-        for rank in (0, 1):
-            got = results[rank].curve[epoch]
-            for name in ("train_loss", "val_mae", "val_rmse", "val_mape_3", "val_mae_unmasked"):
-                assert got[name] == pytest.approx(expected[name], rel=2e-5), (epoch, name)
-    assert results[0].test["windows"] == alone.test["windows"]
-    assert results[0].test["all"] == pytest.approx(alone.test["all"], rel=2e-5)
-    assert results[0].test == results[1].test
+    config = changed(config, batch_size=batch_size, gradient_accumulation_steps=accumulated)
+    results, _ = train_on_two_ranks(config, traffic, tmp_path)
+    assert_equal_curves(results, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "teacher"),
+    [
+        # one weight serves two stages and two scales: its gradient is whole only once all four have added theirs
+        ({"share_stages": True, "patch_sizes": [1, 2]}, None),
+        ({}, Teacher()),
+        ({"share_stages": True, "patch_sizes": [1, 2]}, Teacher()),
+    ],
+    ids=["shared weights", "distillation", "both"],
+)
+def test_two_ranks_equal_one_in_every_form_of_a_step(traffic, dry, tmp_path, model, teacher):
+    """An odd batch: the two terms of a distilled loss have counts of their own, unequal between the ranks."""
+    distillation = None if teacher is None else {"teacher": "0123456789abcdef", "weight": 0.4}
+    config = changed(dry, dry.model.model_dump() | model, batch_size=15, distillation=distillation)
+    alone = train(config, traffic, BareContext(), tmp_path / "one", teacher)
+    results, _ = train_on_two_ranks(config, traffic, tmp_path, teacher)
+    assert_equal_curves(results, alone)
+
+
+@pytest.mark.slow
+def test_ranks_of_a_model_with_running_means_validate_one_model(traffic, dry, tmp_path):
+    """Each rank normalizes by its own share of a batch; what it remembers of it is made one at each epoch's end.
+
+    Else validation, which every rank does a part of, would be that of two models, and the checkpoint a third.
+    """
+    data = replace(traffic, adjacency=read_only(np.eye(6, k=1) + np.eye(6)))
+    model = {"type": "graph_wavenet", "num_blocks": 1, "residual_dim": 4, "skip_dim": 8, "end_dim": 8, "dropout": 0.0}
+    config = changed(dry, model, batch_size=15, epochs=2)
+    results, buffers = train_on_two_ranks(config, data, tmp_path)
+    assert [len(buffers[rank]) for rank in (0, 1)] == [2, 2]
+    for ours, theirs in zip(buffers[0], buffers[1], strict=True):
+        assert ours.keys() == theirs.keys() >= {"transitions", "mixes.0.norm.running_mean", "mixes.0.norm.running_var"}
+        for name, buffer in ours.items():
+            np.testing.assert_array_equal(buffer, theirs[name], err_msg=name)
+    assert buffers[0][0]["mixes.0.norm.running_mean"].any()
+    saved = load_file(tmp_path / "two" / "checkpoints" / "epoch-0002" / "model.safetensors")
+    for name, buffer in buffers[1][-1].items():
+        np.testing.assert_array_equal(saved[name].numpy(), buffer, err_msg=name)
+    assert results[0].test == results[1].test and results[0].val == results[1].val
 
 
 @pytest.mark.slow
 def test_a_model_without_weights_runs_on_two_ranks(traffic, tiny, tmp_path):
-    config = type(tiny).model_validate(tiny.model_dump() | {"model": {"type": "historical_average"}})
+    config = changed(tiny, {"type": "historical_average"})
     alone = train(config, traffic, BareContext(), tmp_path / "one")
-    for result in train_on_two_ranks(config, traffic, tmp_path).values():
+    results, _ = train_on_two_ranks(config, traffic, tmp_path)
+    for result in results.values():
         assert result.epochs == 1 and result.status == "done"
         assert result.curve[0]["train_loss"] == pytest.approx(alone.curve[0]["train_loss"], rel=1e-6)
         assert result.test["all"] == pytest.approx(alone.test["all"], rel=1e-6)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from altformer.baselines.config import GraphWaveNetConfig
-from altformer.baselines.graph_wavenet import GatedConvolution, SpatialMix, transition_matrices
+from altformer.baselines.graph_wavenet import GatedConvolution, GraphWaveNet, SpatialMix, transition_matrices
 
 
 def test_transitions_written_out(shape):
@@ -63,6 +63,14 @@ def test_diffusion_written_out():
     joined += mix.join.bias.detach().numpy()[:, None, None]
     expected = (joined + layer_input.numpy()[:, :, 2:]) / np.sqrt(1 + mix.norm.eps)
     np.testing.assert_allclose(mix(x, layer_input, graphs).detach(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("blocks", "layers"), [(2, 1), (1, 2)])
+def test_in_the_smallest_model_the_graphs_reach_the_output(draw, shape, blocks, layers):
+    model = GraphWaveNet(GraphWaveNetConfig(num_blocks=blocks, layers_per_block=layers), shape)
+    model(*draw()).square().sum().backward()
+    assert model.source.grad.any() and model.target.grad.any()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 @pytest.mark.parametrize("dilation", [1, 2])

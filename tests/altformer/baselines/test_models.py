@@ -161,6 +161,11 @@ def test_a_forecaster_leaves_training_mode(traffic):
         ("stid", {"hidden_dim": 3}, "Extra inputs are not permitted"),
         ("mlp", {"num_layers": 0}, "greater than or equal to 1"),
         ("graph_wavenet", {"kernel_size": 1}, "greater than or equal to 2"),
+        (
+            "graph_wavenet",
+            {"num_blocks": 1, "layers_per_block": 1},
+            "num_blocks x layers_per_block must be at least 2: .* num_blocks 1, layers_per_block 1",
+        ),
         ("copy_last", {"type": "last_value"}, "copy_last"),
     ],
 )

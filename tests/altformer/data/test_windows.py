@@ -45,6 +45,28 @@ def test_too_few_rows_are_refused(rows, input_len):
         split_origins(rows, SPEED, input_len, 12)
 
 
+@pytest.mark.parametrize(
+    ("rows", "input_len", "output_len", "left"),
+    [
+        (100, 34, 12, 32),
+        (100, 35, 12, 31),
+        (1000, 300, 300, 194),
+        (500, 150, 40, 176),
+        (45, 13, 12, 14),
+        (45, 12, 12, 15),
+    ],
+)
+def test_a_long_input_must_leave_windows_to_train_on(rows, input_len, output_len, left):
+    """At least 32, and as many as a forecast has steps; what is small without a long input is not its fault."""
+    least = max(32, output_len)
+    if left >= least or input_len == 12:
+        assert len(split_origins(rows, SPEED, input_len, output_len)["train"]) == left
+        return
+    message = f"input_len {input_len} must leave at least {least} training windows, got {left} of "
+    with pytest.raises(UserError, match=message):
+        split_origins(rows, SPEED, input_len, output_len)
+
+
 @given(st.integers(30, 200), st.integers(1, 24), st.integers(1, 24))
 def test_scaler_equals_materialized_windows(rows, input_len, output_len):
     try:

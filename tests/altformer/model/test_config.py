@@ -100,7 +100,13 @@ def test_what_looks_odd_but_fits_is_accepted(fields):
     "fields",
     [
         {"use_positional_encoding": False},
-        {"use_positional_encoding": "false"},
+        *(
+            {"use_positional_encoding": off}
+            for off in ("false", "False", "FALSE", "n", "N", "f", "off", "no", "No", "0")
+        ),
+        {"use_positional_encoding": 0},
+        {"use_positional_encoding": 0.0},
+        {"use_positional_encoding": "off", "positional_encoding_type": "rotary"},
         {"positional_encoding_type": "none"},
         {"use_positional_encoding": True, "positional_encoding_type": "none"},
         {"use_positional_encoding": False, "positional_encoding_type": "sincos"},
@@ -111,6 +117,25 @@ def test_all_ways_to_switch_positions_off_give_the_same_config(fields):
     assert off == ModelConfig(use_positional_encoding=False, positional_encoding_type="none")
     assert ModelConfig(**off.model_dump()) == off
     assert off != ModelConfig()
+
+
+@pytest.mark.parametrize("on", [True, "true", "yes", "on", "y", "t", "1", 1, 1.0])
+def test_positions_stay_on_however_it_is_written(on):
+    assert ModelConfig(use_positional_encoding=on) == ModelConfig()
+    assert ModelConfig(use_positional_encoding=on, positional_encoding_type="rotary").use_positional_encoding is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_positional_encoding": False, "positional_encoding_type": "sincso"}, "sincso"),
+        ({"use_positional_encoding": "nay", "positional_encoding_type": "none"}, "nay"),
+        ({"use_positional_encoding": None}, "boolean"),
+    ],
+)
+def test_one_field_that_is_off_hides_no_mistake_in_the_other(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(**fields)
 
 
 def test_fusion_heads_need_not_fit_where_the_fusion_does_not_attend():

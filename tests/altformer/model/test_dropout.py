@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -15,6 +17,13 @@ def test_each_value_is_dropped_with_the_given_chance_and_the_mean_is_kept(p):
     assert abs((dropped == 0).float().mean().item() - p) < 5 * spread
     assert abs(dropped.mean().item() - 1) < 5 * spread / (1 - p)
     assert dropped.unique().numel() == 2
+
+
+@pytest.mark.parametrize("p", [1 - 2**-16, 1 - 2**-17, 1 - 2**-40, math.nextafter(1, 0)])
+def test_even_next_to_one_some_values_stay_and_all_are_finite(p):
+    torch.manual_seed(0)
+    mask = scaled_mask(torch.ones(1_000_000), p)
+    assert sorted(mask.unique().tolist()) == [0, 2**16]
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4, 8])
