@@ -13,7 +13,7 @@ from ablations.numbers import MISSING
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
 from ablations.report_data import ReportData
-from ablations.tuning.campaign import StageArms, stage_arms, stage_plan, validation
+from ablations.tuning.campaign import Campaign, StageArms, stage_arms, stage_plan, validation
 from ablations.tuning.choices import arms_table, unfinished
 from ablations.tuning.decision import Decision, best_of
 from ablations.tuning.outcome import Running, StageOutcome, Table
@@ -36,14 +36,13 @@ def run_ensemble(running: Running, name: str, stage: EnsembleStage) -> StageOutc
         return left
     plan = finished.plan
     members = done_runs(plan)
-    scored: dict[str, Scores] = {f"seed {run.record['seed']}": run.record for run in members}
+    scored: dict[str, Sequence[Scores]] = {f"seed {run.record['seed']}": [run.record] for run in members}
     for size in sorted(stage.sizes):
         chosen = members[:size]
         if len(chosen) == size:
-            found = kept(plan.folder, f"ensemble-{size}", chosen, partial(_ensemble, chosen))
-            scored[f"{size} models"] = found
             running.ledger.add(name, "ensemble", [run.hash for run in chosen], plan.data.name)
-    return _compared(running, name, stage, plan, scored, "An average is over the first seeds that are done.")
+            scored[f"{size} models"] = [kept(plan.folder, f"ensemble-{size}", chosen, partial(_ensemble, chosen))]
+    return _compared(running, name, stage, plan, scored, "An average is one forecast of the first seeds that are done.")
 
 
 def run_distillation(running: Running, name: str, stage: DistillationStage) -> StageOutcome:
@@ -63,7 +62,8 @@ def run_distillation(running: Running, name: str, stage: DistillationStage) -> S
         return left
     plan = finished.plan
     decision = _decision(running, name, validation(plan), "students alone and distilled", plan)
-    tables = (arms_table(plan), scores_table(running, {"teacher": teachers[0].record, **_by_arm(plan)}))
+    scored: dict[str, Sequence[Scores]] = {"teacher": [teachers[0].record], **_by_arm(plan)}
+    tables = (arms_table(plan, decision.candidates), scores_table(running, scored))
     return StageOutcome(name, 0, decision, None, tables, (), (teaching.plan.folder / REPORT, plan.folder / REPORT))
 
 
@@ -76,10 +76,10 @@ def run_postprocessing(running: Running, name: str, stage: PostprocessingStage) 
     if not (runs := done_runs(plan)):
         return _skipped(running, name, "the winner has no model to forecast with")
     what = "postprocessing-" + "-".join(stage.methods)
-    result = kept(plan.folder, what, runs, partial(_postprocessed, runs, list(stage.methods)))
     running.ledger.add(name, what, [run.hash for run in runs], plan.data.name)
-    scored: dict[str, Scores] = {"as forecast": result}
-    scored |= {f"{one['method']}, {one['parameter']} {one['value']:g}": one for one in result["methods"]}
+    result = kept(plan.folder, what, runs, partial(_postprocessed, runs, list(stage.methods)))
+    scored: dict[str, Sequence[Scores]] = {"as forecast": [result]}
+    scored |= {f"{one['method']}, {one['parameter']} {one['value']:g}": [one] for one in result["methods"]}
     return _compared(running, name, stage, plan, scored, "Parameters were chosen on validation.")
 
 
@@ -87,7 +87,7 @@ def run_datasets(running: Running, name: str, stage: DatasetsStage) -> StageOutc
     """Train the winner on every data set and write the tables for a paper; nothing is decided any more."""
     reports: list[tuple[str, str, ReportData]] = []
     files: list[Path] = []
-    for dataset in _datasets(running, stage):
+    for dataset in chosen_datasets(running.campaign, stage):
         finished = running.run(name, _dataset_plan(running, name, stage, dataset))
         files.append(finished.plan.folder / REPORT)
         if left := unfinished(name, finished):
@@ -128,16 +128,16 @@ def kept(folder: Path, what: str, runs: Sequence[Run], compute: Callable[[], dic
     return scores
 
 
-def scores_table(running: Running, scored: Mapping[str, Scores], note: str = "") -> Table:
-    """Validation objective and test errors of each candidate."""
+def scores_table(running: Running, scored: Mapping[str, Sequence[Scores]], note: str = "") -> Table:
+    """Validation objective and test errors of each candidate, as means over the seeds it was scored with."""
     metric = running.campaign.tuning.objective
     columns = ["test_mae", "test_rmse", "test_mape", "test_mae_unmasked"]
     rows = []
-    for name, scores in scored.items():
-        found = {**_flat("val", scores), **_flat("test", scores)}
-        rows.append((name, *(_number(found.get(column)) for column in [metric, *columns])))
-    header = ("what", metric, "test MAE", "test RMSE", "test MAPE %", "test MAE unmasked")
-    return Table(header, tuple(rows), note=note)
+    for name, seeds in scored.items():
+        found = [{**_flat("val", one), **_flat("test", one)} for one in seeds]
+        rows.append((name, str(len(found)), *(_number(_mean(found, column)) for column in [metric, *columns])))
+    header = ("what", "seeds", metric, "test MAE", "test RMSE", "test MAPE %", "test MAE unmasked")
+    return Table(header, tuple(rows), note=" ".join(filter(None, ["A number is a mean over its seeds.", note])))
 
 
 def _ensemble(runs: Sequence[Run]) -> dict[str, Any]:
@@ -155,10 +155,10 @@ def _postprocessed(runs: Sequence[Run], methods: list[str]) -> dict[str, Any]:
 
 
 def _compared(
-    running: Running, name: str, stage: Stage, plan: Plan, scored: Mapping[str, Scores], note: str
+    running: Running, name: str, stage: Stage, plan: Plan, scored: Mapping[str, Sequence[Scores]], note: str
 ) -> StageOutcome:
     metric = running.campaign.tuning.objective
-    candidates = {what: _flat("val", scores).get(metric) for what, scores in scored.items()}
+    candidates = {what: _mean([_flat("val", one) for one in scores], metric) for what, scores in scored.items()}
     decision = _decision(running, name, candidates, stage.title.lower() or name, plan)
     return StageOutcome(name, 0, decision, None, (scores_table(running, scored, note),), (), (plan.folder / REPORT,))
 
@@ -167,7 +167,7 @@ def _decision(
     running: Running, name: str, candidates: Mapping[str, float | None], of: str, plan: Plan | None
 ) -> Decision:
     best, value = best_of(candidates)
-    return Decision(
+    made = Decision(
         stage=name,
         metric=running.campaign.tuning.objective,
         candidates=candidates,
@@ -178,6 +178,7 @@ def _decision(
         reason=f"it has the least of {len(candidates)} ({of})" if best else f"there is nothing to compare: {of}",
         cells=tuple(at.cell.hash for at in plan.cells) if plan else (),
     )
+    return running.decisions.standing(made)
 
 
 def _skipped(running: Running, name: str, why: str) -> StageOutcome:
@@ -188,20 +189,20 @@ def _beside(running: Running, name: str, what: str) -> Path:
     return running.campaign.stage_folder(f"{name}-{what}")
 
 
-def _by_arm(plan: Plan) -> dict[str, Scores]:
-    """The first seed that is done of every arm."""
-    found: dict[str, Scores] = {}
+def _by_arm(plan: Plan) -> dict[str, list[Scores]]:
+    """The seeds that are done of every arm."""
+    found: dict[str, list[Scores]] = {}
     for at in plan.cells:
         if at.record and at.record["status"] == "done":
-            found.setdefault(at.arm, at.record)
+            found.setdefault(at.arm, []).append(at.record)
     return found
 
 
-def _datasets(running: Running, stage: DatasetsStage) -> list[str]:
+def chosen_datasets(campaign: Campaign, stage: DatasetsStage) -> list[str]:
     """The names asked for; the campaign's own first where they are those at hand."""
     if stage.datasets != "at-hand":
         return list(stage.datasets)
-    own = running.campaign.data.name
+    own = campaign.data.name
     return [own, *(name for name in at_hand(data_dir()) if name != own)]
 
 
@@ -219,6 +220,12 @@ def _dataset_plan(running: Running, name: str, stage: DatasetsStage, dataset: st
 
 def _flat(part: str, scores: Scores) -> dict[str, float]:
     return flatten(part, scores[part]) if scores.get(part) else {}
+
+
+def _mean(seeds: Sequence[Mapping[str, float]], column: str) -> float | None:
+    """The mean of a number over seeds; None where one of them lacks it."""
+    values = [one[column] for one in seeds if column in one]
+    return sum(values) / len(values) if values and len(values) == len(seeds) else None
 
 
 def _number(value: float | None) -> str:

@@ -13,10 +13,12 @@ from ablations.arms import Arm, refuse_set_fields, settings_fields, varied_field
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
 from ablations.plan import Plan, make_plan
+from ablations.tuning.decision import Kind
 from ablations.tuning.plan import Tuning
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
+from altformer.training.config import TrainingConfig
 from experiments.cell import Machine
 from experiments.compose import compose, settings_layer
 from experiments.fields import locate
@@ -50,9 +52,12 @@ class Campaign:
 
     @property
     def folder(self) -> Path:
-        """``<out>/<name>-<data set>-<hash>``: another plan, data set or setting is another campaign."""
+        """``<out>/<name>-<data set>-<hash>``: another plan, data set or setting is another campaign.
+
+        What a plan only says or judges, its titles and goals, is no part of that.
+        """
         identity = {
-            "tuning": self.tuning.model_dump(mode="json"),
+            "tuning": _without_titles(self.tuning.model_dump(mode="json", exclude={"goals"})),
             "data": self.data.identity,
             "profile": self.profile,
             "settings": {name: str(value) for name, value in self.settings.items()},
@@ -65,6 +70,17 @@ class Campaign:
     def stage_folder(self, stage: str) -> Path:
         """Where a stage's plan, cells and report go; its own name tells it from every other matrix in MLflow."""
         return self.folder / f"{self.folder.name}-{stage}"
+
+    def kind(self, training: TrainingConfig) -> Kind:
+        """What the numbers of a model trained like this are of."""
+        return Kind(
+            metric=self.tuning.objective,
+            profile=self.profile,
+            dataset=self.data.name,
+            loss=training.loss,
+            epochs=training.epochs,
+            steps_per_epoch=training.steps_per_epoch,
+        )
 
     def seeds_of(self, stage: str) -> int:
         """How many seeds the arms of a stage are trained with."""
@@ -98,7 +114,7 @@ def stage_arms(campaign: Campaign, stage: str, start: Winner, drafts: Mapping[st
         arms.append(Arm(name, layer.values, False, places[name]))
     refuse_set_fields(arms, campaign.settings)
     varied = varied_fields(arms)
-    arms = [_with_peak(campaign, arm, drafts[arm.name], varied) for arm in arms]
+    arms = [_with_peak(campaign, arm, drafts[arm.name], carried, varied) for arm in arms]
     varied = varied_fields(arms)
     found: dict[str, Settings] = {}
     twins: dict[str, str] = {}
@@ -141,6 +157,7 @@ def stage_plan(
             "resources": tuning.resources,
         }
     )
+    matrix._path, matrix._lines = tuning.path, tuning.lines_of("stages", stage)  # for what make_plan has to refuse
     plan = make_plan(
         matrix,
         campaign.data,
@@ -182,11 +199,12 @@ def _resolve(campaign: Campaign, arm: Arm, varied: frozenset[str]) -> Config:
         raise UserError(f"{arm.where}: arm '{arm.name}': {error}") from None
 
 
-def _with_peak(campaign: Campaign, arm: Arm, draft: Settings, varied: frozenset[str]) -> Arm:
+def _with_peak(campaign: Campaign, arm: Arm, draft: Settings, carried: Settings, varied: frozenset[str]) -> Arm:
     """An arm that sets the learning rate over a one-cycle schedule, with that as the cycle's peak.
 
     The schedule's own ``max_lr`` takes the place of ``lr``: without this, a search over ``lr`` from a winner with one
-    cycle would train the same model again and again.
+    cycle would train the same model again and again. ``lr`` itself, which such a schedule never reads, stays that of
+    the start, so that one peak is one configuration.
     """
     rate = {locate(name): value for name, value in draft.items()}.get("training.lr")
     if rate is None or any(locate(name).startswith("training.scheduler") for name in draft):
@@ -195,7 +213,9 @@ def _with_peak(campaign: Campaign, arm: Arm, draft: Settings, varied: frozenset[
     schedule = _resolve(campaign, replace(arm, settings=without), varied).training.scheduler
     if schedule.type != "OneCycleLR":
         return arm
-    return replace(arm, settings={**arm.settings, "training.scheduler": schedule.model_dump() | {"max_lr": rate}})
+    kept = {name: value for name, value in carried.items() if locate(name) == "training.lr"}
+    peak = {"training.scheduler": schedule.model_dump() | {"max_lr": rate}}
+    return replace(arm, settings={**without, **kept, **peak})
 
 
 def _spelled_out(config: Config, varied: frozenset[str]) -> Settings:
@@ -212,6 +232,11 @@ def _spelled_out(config: Config, varied: frozenset[str]) -> Settings:
         elif name in content[section]:  # else it is no field of this model, which the arm that sets it will hear
             values[path] = content[section][name]
     return values
+
+
+def _without_titles(plan: Settings) -> Settings:
+    stages = {name: {key: stage[key] for key in stage if key != "title"} for name, stage in plan["stages"].items()}
+    return {**{key: value for key, value in plan.items() if key != "title"}, "stages": stages}
 
 
 def field_names(settings: Mapping[str, Any]) -> str:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 
 from ablations.cells import CellResult
+from ablations.numbers import MISSING
 from ablations.plan import Plan
 from ablations.run import Finished
-from ablations.tuning.campaign import Settings, StageArms, Winner, field_names, stage_arms, stage_plan, validation
+from ablations.tuning.campaign import (
+    Campaign,
+    Settings,
+    StageArms,
+    Winner,
+    field_names,
+    stage_arms,
+    stage_plan,
+    validation,
+)
 from ablations.tuning.decision import Decision, best_of, not_meant, thresholds, through_gate
 from ablations.tuning.outcome import Running, StageOutcome, Table
 from ablations.tuning.search import Proposal, Result, TpeSearch, label
@@ -57,10 +68,10 @@ def search_plan(
 def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome:
     """TPE in rounds, all in one growing matrix: ask, train, tell.
 
-    A round whose cells are all settled is told from their records, so a campaign that is started again asks for the
-    same settings and trains only what is left.
+    What was told is logged and told again, so a campaign that is started again asks for the same settings and trains
+    only what is left.
     """
-    search = TpeSearch(stage.space, stage.seed, startup=min(STARTUP, -(-stage.rounds * stage.round_size // 2)))
+    search = tpe_search(stage)
     drafts: dict[str, Settings] = dict(stage.arms)
     for number in range(1, stage.rounds + 1):
         proposals = search.ask(stage.round_size)
@@ -74,9 +85,15 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
             if left := unfinished(name, finished):
                 return left
         for proposal in proposals:
-            arm = _label(proposal)
-            search.tell(proposal, result_of(plan, arms.twins.get(arm, arm)))
+            arm = arms.twins.get(_label(proposal), _label(proposal))
+            cells = [at.cell.hash for at in plan.cells if at.arm == arm]
+            search.tell(proposal, running.told.result(name, proposal, cells, partial(result_of, plan, arm)))
     return choose(running, name, stage, plan, arms)
+
+
+def tpe_search(stage: SearchStage) -> TpeSearch:
+    """The search of a stage before its first question."""
+    return TpeSearch(stage.space, stage.seed, startup=min(STARTUP, -(-stage.rounds * stage.round_size // 2)))
 
 
 def _label(proposal: Proposal) -> str:
@@ -115,10 +132,9 @@ def choose(running: Running, name: str, stage: Stage, plan: Plan, arms: StageArm
         path = campaign.tuning.following(name)
         reason = f"it has the least of {len(candidates)} arms" if best else "no arm has a value, so the start stays"
     else:
-        marker = _marker(running, gate, plan, best)
+        marker = _marker(campaign, gate, plan, best, stage)
         path, reason = through_gate(gate, value, marker)
-    winner = arms.start if best is None else _winner(arms, best, plan)
-    decision = Decision(
+    made = Decision(
         stage=name,
         metric=metric,
         candidates=candidates,
@@ -130,9 +146,14 @@ def choose(running: Running, name: str, stage: Stage, plan: Plan, arms: StageArm
         marker=marker,
         cells=tuple(at.cell.hash for at in plan.cells),
     )
+    decision = running.decisions.standing(made)
+    winner = arms.start if decision.winner is None else _winner(arms, decision.winner, plan)
     notes = [f"{arm} is the same configuration as {twin} and was left out." for arm, twin in arms.twins.items()]
+    notes += _changed_since(decision, candidates)
     notes.append(f"Winner so far: {winner.arm} ({field_names(winner.settings) or 'nothing changed'}).")
-    return StageOutcome(name, 0, decision, winner, (arms_table(plan),), tuple(notes), (plan.folder / "report.md",))
+    return StageOutcome(
+        name, 0, decision, winner, (arms_table(plan, decision.candidates),), tuple(notes), (plan.folder / "report.md",)
+    )
 
 
 def _winner(arms: StageArms, best: str, plan: Plan) -> Winner:
@@ -144,26 +165,39 @@ def _winner(arms: StageArms, best: str, plan: Plan) -> Winner:
     return Winner(name, arms.arms[best], configs[best])
 
 
-def _marker(running: Running, gate: Gate, plan: Plan, best: str | None) -> str:
-    campaign = running.campaign
-    losses = {at.arm: at.cell.config.training.loss for at in plan.cells}
-    loss = losses[best] if best else next(iter(losses.values()))
-    return not_meant(gate, plan.matrix.objective, campaign.profile, campaign.data.name, loss)
+def _marker(campaign: Campaign, gate: Gate, plan: Plan, best: str | None, stage: Stage) -> str:
+    """Why the gate's thresholds do not count for the best arm; they are of as many epochs as the stage asks for."""
+    configs = {at.arm: at.cell.config.training for at in plan.cells}
+    training = configs[best] if best else next(iter(configs.values()))
+    epochs = stage.epochs if isinstance(stage, ArmsStage) else None
+    return not_meant(campaign.kind(training), gate.dataset, epochs)
 
 
-def arms_table(plan: Plan) -> Table:
-    """Every arm with its seeds' outcomes and its validation objective, the best first."""
-    candidates = validation(plan)
+def _changed_since(decision: Decision, candidates: Mapping[str, float | None]) -> list[str]:
+    """A note on each arm that has another value by now than it was decided by."""
+    return [
+        f"{arm} has {_shown(value)} by now (another stage or matrix has trained it on); it was decided by "
+        f"{_shown(decision.candidates[arm])}, and that decision stands."
+        for arm, value in candidates.items()
+        if value != decision.candidates[arm]
+    ]
+
+
+def arms_table(plan: Plan, candidates: Mapping[str, float | None]) -> Table:
+    """Every arm with its seeds' outcomes and the validation objective it was judged by, the best first."""
     rows = []
     for arm in plan.arms:
         cells = [CellResult(at.arm, at.seed, at.cell.hash, at.record) for at in plan.cells if at.arm == arm.name]
         statuses = sorted({cell.status for cell in cells})
         epochs = [str(cell.record["epochs"]) for cell in cells if cell.record]
-        value = candidates[arm.name]
-        shown = "-" if value is None else f"{value:.4f}"
+        shown = _shown(candidates[arm.name])
         rows.append(
             (arm.name, f"{plan.params[arm.name]:,}", str(len(cells)), " / ".join(statuses), ", ".join(epochs), shown)
         )
     rows.sort(key=lambda row: (row[-1] == "-", candidates[row[0]] or 0.0))
     header = ("arm", "parameters", "seeds", "status", "epochs", f"{plan.matrix.objective}")
     return Table(header, tuple(rows), note="Validation; what was stopped or diverged has no number and cannot win.")
+
+
+def _shown(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4f}"

@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the campaign; exit code 0 done, 1 a cell failed, 2 bad configuration, 130 / 143 interrupted."""
+    from ablations.tuning.ledger import Ledger
     from ablations.tuning.preview import check_stages, print_preview
-    from ablations.tuning.run import DECISIONS, LEDGER, run_campaign
+    from ablations.tuning.run import DECISIONS, run_campaign
     from experiments.signals import sigterm_raises
 
     with ExitStack() as stack:
@@ -50,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(sigterm_raises())  # while Ray runs cells it has its own way to end them
         code = run_campaign(campaign, session.run_plan)
     print(f"\nReport: {campaign.folder / 'report.md'}\nDecisions: {campaign.folder / DECISIONS}")
-    print(
-        f"Test sets read: {campaign.folder / LEDGER}; before you publish a number of this campaign, copy it to "
-        f"experiments/results/{campaign.folder.name}-{LEDGER} and commit it."
-    )
+    for ledger in Ledger(campaign.out.resolve(), campaign.folder.name).files:
+        print(
+            f"Test sets read: {ledger}; before you publish a number of this campaign, copy it to "
+            f"experiments/results/{ledger.name} and commit it."
+        )
     return code
 
 

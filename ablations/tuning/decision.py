@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ablations.tuning.log import JsonLines
+from ablations.tuning.log import Entry, JsonLines
 from ablations.tuning.stages import Gate
 from experiments import provenance
 
@@ -45,6 +45,19 @@ class DecisionLog:
     def __init__(self, log: JsonLines) -> None:
         self._log = log
 
+    def standing(self, decision: Decision) -> Decision:
+        """The logged decision of the same stage, candidates and cells, which stands; else the given one, made anew.
+
+        What a stage saw may have changed since: a cell that it saw stopped early, another stage may have trained to its
+        end. Decided from that again, a campaign would go another way than the one whose cells it has.
+        """
+        for entry in reversed(self._log.read()):
+            same = entry.get("stage") == decision.stage and entry.get("metric") == decision.metric
+            if same and list(entry["candidates"]) == list(decision.candidates) and _cells(entry) == decision.cells:
+                known = {key: value for key, value in entry.items() if key != "time"}
+                return Decision(**{**known, "cells": _cells(entry)})
+        return decision
+
     def add(self, decision: Decision) -> None:
         """Append the decision, unless the last one of its stage was the same."""
         entry = {**asdict(decision), "cells": list(decision.cells)}
@@ -52,6 +65,10 @@ class DecisionLog:
         if before and {key: value for key, value in before[-1].items() if key != "time"} == entry:
             return
         self._log.append({**entry, "time": provenance.now()})
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    return tuple(entry["cells"])
 
 
 def best_of(candidates: Mapping[str, float | None]) -> tuple[str | None, float | None]:
@@ -82,14 +99,32 @@ def through_gate(gate: Gate, value: float | None, marker: str) -> tuple[str, str
     return gate.otherwise or gate.between, f"the thresholds do not count here (by them: {by_number}, {why})"
 
 
-def not_meant(gate: Gate, metric: str, profile: str, dataset: str, loss: str) -> str:
-    """Why the gate's thresholds do not count for numbers of this kind; empty where they do."""
-    if profile == "quick":
+@dataclass(frozen=True)
+class Kind:
+    """What a number is of: how it is scored, on what, and how the model was trained (``epochs`` as configured)."""
+
+    metric: str
+    profile: str
+    dataset: str
+    loss: str
+    epochs: int
+    steps_per_epoch: int | None
+
+
+def not_meant(kind: Kind, dataset: str | None, epochs: int | None) -> str:
+    """Why the guide's thresholds, of ``dataset`` and after ``epochs`` whole epochs (None: of any), do not count for
+    numbers of a kind; empty where they do.
+    """
+    if kind.profile == "quick":
         return "quick: the guide's thresholds are not meant for these numbers"
-    if metric != "val_mae_unmasked" or loss != "mae_unmasked":
-        return f"{metric} after training with {loss}: the guide's thresholds are of mae_unmasked in both"
-    if gate.dataset is not None and dataset != gate.dataset:
-        return f"{dataset}: the guide's thresholds are of {gate.dataset}"
+    if kind.metric != "val_mae_unmasked" or kind.loss != "mae_unmasked":
+        return f"{kind.metric} after training with {kind.loss}: the guide's thresholds are of mae_unmasked in both"
+    if dataset is not None and kind.dataset != dataset:
+        return f"{kind.dataset}: the guide's thresholds are of {dataset}"
+    if kind.steps_per_epoch is not None:
+        return f"steps_per_epoch {kind.steps_per_epoch}: the guide's thresholds are of whole epochs"
+    if epochs is not None and kind.epochs < epochs:
+        return f"epochs {kind.epochs}: the guide's thresholds are of {epochs}"
     return ""
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ablations.matrix import Asha, NoScheduler
 from ablations.per_profile import PerProfile
+from ablations.tuning.goals import PARTS, Goal, Goals
 from ablations.tuning.search import Choice, LogUniform, Uniform
 from ablations.tuning.stages import KINDS, Bound, Gate
 from altformer.errors import UserError, unknown_name
@@ -25,6 +26,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "gate": Gate,
     "below": Bound,
     "above": Bound,
+    "goals": Goals,
+    **dict.fromkeys(PARTS, Goal),
     "seeds": PerProfile,
     "grace_period": PerProfile,
     "resources": Resources,

@@ -9,9 +9,13 @@ from pathlib import Path
 from ablations.plan import Plan
 from ablations.run import Finished
 from ablations.tuning.campaign import Campaign, Winner
-from ablations.tuning.decision import Decision
+from ablations.tuning.decision import Decision, DecisionLog
 from ablations.tuning.ledger import Ledger
+from ablations.tuning.log import JsonLines
 from ablations.tuning.stages import Stage
+from ablations.tuning.told import ToldLog
+
+DECISIONS, TOLD = "decisions.jsonl", "told.jsonl"
 
 #: Runs what is not settled of a plan and reports on it.
 RunPlan = Callable[[Plan], Finished]
@@ -42,17 +46,28 @@ class StageOutcome:
 
 @dataclass
 class Running:
-    """A campaign under way: the winner so far, and what stages need to go on."""
+    """A campaign under way: the winner so far, its logs, and what stages need to go on."""
 
     campaign: Campaign
     run_plan: RunPlan
+    decisions: DecisionLog
+    told: ToldLog
     ledger: Ledger
     winner: Winner = field(default_factory=Winner)
     trained: bool = False  # whether anything has been run yet; else the campaign is only read
 
+    @classmethod
+    def of(cls, campaign: Campaign, run_plan: RunPlan) -> Running:
+        """A campaign with its logs where they belong."""
+        folder = campaign.folder
+        decisions, told = (JsonLines(folder / name) for name in (DECISIONS, TOLD))
+        ledger = Ledger(campaign.out.resolve(), folder.name)
+        return cls(campaign, run_plan, DecisionLog(decisions), ToldLog(told), ledger)
+
     def run(self, stage: str, plan: Plan) -> Finished:
-        """Run a plan of a stage and note in the ledger which test sets were read for it, also when it was cut short."""
+        """Run a plan of a stage; the ledger has its cells before they run, and those that are done afterwards."""
         self.trained = self.trained or bool(plan.to_run)
+        self.ledger.plan_cells(stage, plan.to_run, plan.data.name)
         finished = self.run_plan(plan)
         self.ledger.add_cells(stage, finished.plan.cells)
         return finished

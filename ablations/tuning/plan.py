@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from ablations.matrix import OBJECTIVES
 from ablations.per_profile import for_profile
 from ablations.tuning.errors import explain, place_of
+from ablations.tuning.goals import Goals
 from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
@@ -26,6 +27,8 @@ SAMPLERS = ("grid", "tpe")
 class Tuning(Strict):
     """A tuning plan. ``settings`` hold in every stage; ``objective`` is what every choice is made by, on validation.
 
+    ``goals`` are judged in the report, and decide nothing.
+
     Anywhere in the file ``{quick: ..., full: ...}`` stands for one value per profile.
     """
 
@@ -35,6 +38,7 @@ class Tuning(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     objective: str = "val_mae"
     resources: Resources = Resources()
+    goals: Goals | None = None
     stages: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")], AnyStage] = Field(min_length=1)
 
     _path: Path | None = PrivateAttr(None)
@@ -54,6 +58,16 @@ class Tuning(Strict):
             return find_experiment(self.base, beside=self._path.parent if self._path else Path())
         except UserError as error:
             raise UserError(f"{self.where('base')}: {error}") from None
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the plan."""
+        return self._path
+
+    def lines_of(self, *keys: str) -> dict[str, int]:
+        """The line of every key below some keys, by its dotted path from there."""
+        prefix = ".".join(keys) + "."
+        return {key.removeprefix(prefix): line for key, line in self._lines.items() if key.startswith(prefix)}
 
     def where(self, *keys: str) -> str:
         """``file:line`` of a key, or of the nearest one around it."""

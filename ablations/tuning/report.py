@@ -9,6 +9,8 @@ from ablations.markdown import escape, table
 from ablations.report_data import QUICK_NOTE
 from ablations.tuning.campaign import field_names
 from ablations.tuning.decision import Decision
+from ablations.tuning.goal_verdicts import goals_table
+from ablations.tuning.ledger import PLANNED
 from ablations.tuning.outcome import Running, StageOutcome, Table
 from ablations.tuning.plan import END
 from altformer.files import write_text
@@ -17,7 +19,8 @@ from experiments import provenance
 REPORT = "report.md"
 ON_VALIDATION = (
     "Every choice was made on validation: arms, ways, sizes and parameters. Test numbers stand here because every cell "
-    "that is done is scored on its test set once; nothing was chosen by them. Each reading is in `test_ledger.jsonl`."
+    "that is done is scored on its test set once; nothing was chosen by them. Each reading is in the ledger of its "
+    "data set, `test_ledger-<data set>.jsonl` beside this folder."
 )
 
 
@@ -43,6 +46,9 @@ def _sections(running: Running, outcomes: Sequence[StageOutcome]) -> Iterator[st
     decisions = [outcome.decision for outcome in outcomes if outcome.decision]
     yield table(["stage", "best", tuning.objective, "thresholds", "next", "reason"], map(_row, decisions), numbers=[2])
     yield f"Winner: **{escape(running.winner.arm)}** ({escape(field_names(running.winner.settings) or 'the base')})."
+    if goals := goals_table(running, outcomes):
+        yield "## Goals"
+        yield _table(goals)
     for outcome in outcomes:
         yield from _stage(running, outcome)
     yield "## Test sets read"
@@ -85,9 +91,11 @@ def _ledger(running: Running) -> str:
     counts: dict[tuple[str, str, str], int] = {}
     for entry in running.ledger.entries:
         key = (str(entry["stage"]), str(entry["dataset"]), str(entry["what"]))
-        counts[key] = counts.get(key, 0) + 1
+        if entry["what"] != PLANNED:
+            counts[key] = counts.get(key, 0) + 1
     rows = [(*key, str(count)) for key, count in counts.items()]
-    return table(["stage (first)", "data set", "what", "readings"], rows, numbers=[3])
+    first = "Readings that this campaign made first; those of other campaigns stand in the same ledgers."
+    return f"{first}\n\n" + table(["stage (first)", "data set", "what", "readings"], rows, numbers=[3])
 
 
 def _provenance(running: Running) -> list[tuple[str, str]]:

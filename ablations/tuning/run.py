@@ -8,15 +8,12 @@ from typing import Any
 from ablations.tuning.advanced import run_datasets, run_distillation, run_ensemble, run_postprocessing
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.choices import run_arms, run_search
-from ablations.tuning.decision import DecisionLog
-from ablations.tuning.ledger import Ledger
-from ablations.tuning.log import JsonLines
-from ablations.tuning.outcome import Running, RunPlan, StageOutcome
+from ablations.tuning.goal_verdicts import goal_sentences, goals_table
+from ablations.tuning.outcome import DECISIONS, Running, RunPlan, StageOutcome
 from ablations.tuning.plan import END
 from ablations.tuning.report import write_campaign_report
 
-DECISIONS = "decisions.jsonl"
-LEDGER = "test_ledger.jsonl"
+__all__ = ["DECISIONS", "run_campaign"]
 
 RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
     "arms": run_arms,
@@ -29,13 +26,13 @@ RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
 
 
 def run_campaign(campaign: Campaign, run_plan: RunPlan) -> int:
-    """Run the stages that the decisions lead to; what is settled is only read, so a second run decides the same.
+    """Run the stages that the decisions lead to. What is settled is only read, and a decision in the log stands as
+    long as the stage has the same candidates and cells, so a second run goes the same way.
 
     Returns 0 at the end of the plan, else the exit code of the stage that has none of its decision yet: 1 where a cell
     failed, 130 or 143 after a signal.
     """
-    decisions = DecisionLog(JsonLines(campaign.folder / DECISIONS))
-    running = Running(campaign, run_plan, Ledger(JsonLines(campaign.folder / LEDGER)))
+    running = Running.of(campaign, run_plan)
     outcomes: list[StageOutcome] = []
     name = next(iter(campaign.tuning.stages))
     while name != END:
@@ -46,7 +43,7 @@ def run_campaign(campaign: Campaign, run_plan: RunPlan) -> int:
         if outcome.winner is not None:
             running.winner = outcome.winner
         if outcome.decision is not None:
-            decisions.add(outcome.decision)
+            running.decisions.add(outcome.decision)
             print(outcome.decision.sentence, flush=True)
         for note in outcome.notes:
             print(note, flush=True)
@@ -57,4 +54,6 @@ def run_campaign(campaign: Campaign, run_plan: RunPlan) -> int:
             return outcome.code
         name = outcome.decision.path if outcome.decision else campaign.tuning.following(name)
     write_campaign_report(running, outcomes)
+    for sentence in goal_sentences(goals_table(running, outcomes)):
+        print(sentence, flush=True)
     return 0

@@ -10,8 +10,9 @@ from ablations.report import write_tables
 from ablations.run import run_plan
 from ablations.tuning import advanced
 from ablations.tuning.campaign import Campaign, Winner, stage_arms
+from ablations.tuning.ledger import Ledger
 from ablations.tuning.plan import load_tuning, tuning_file
-from ablations.tuning.run import DECISIONS, LEDGER, run_campaign
+from ablations.tuning.run import DECISIONS, run_campaign
 from altformer.data.simulated import simulate
 from altformer.errors import UserError
 from altformer.files import write_json
@@ -72,7 +73,10 @@ class Interrupted(BaseException):
 
 
 class Cluster:
-    """Writes a record for every cell that is to run: ``level`` plus what its configuration adds; counts them."""
+    """Writes a record for every cell that is to run: ``level`` plus what its configuration adds; counts them.
+
+    Only ASHA stops a cell, at half its epochs; any other stage trains the same cell to its end.
+    """
 
     def __init__(self, make_record, level=4.2, status=lambda config: "done", cells_left=None):
         self._make_record, self._level, self._status = make_record, level, status
@@ -95,9 +99,12 @@ class Cluster:
 
     def _record(self, plan, cell):
         value, status = self.value(cell.config), self._status(cell.config)
-        record = self._make_record(value, cell.config.seed, status, epochs=2, params=1000)
+        if status == "stopped" and plan.scheduler["type"] != "asha":
+            status = "done"
+        epochs = min(cell.config.training.epochs, 6) // (2 if status == "stopped" else 1)
+        record = self._make_record(value, cell.config.seed, status, epochs=epochs, params=1000)
         for epoch in record["curve"]:
-            epoch["val_mae_unmasked"] = value
+            epoch["val_mae_unmasked"] = value + 1 / epoch["epoch"] if epoch["epoch"] < epochs else value
         return {
             **record,
             "cell_hash": cell.hash,
@@ -158,7 +165,106 @@ def decisions(campaign):
 
 
 def ledger(campaign):
-    return [json.loads(line) for line in (campaign.folder / LEDGER).read_text().splitlines()]
+    return Ledger(campaign.out.resolve(), campaign.folder.name).entries
+
+
+def settled_by_a_later_stage(config):
+    """ASHA stops a dropout of 0.2, which is best at the end."""
+    return "stopped" if config.model.dropout == 0.2 else "done"
+
+
+class LateBloomer(Cluster):
+    def value(self, config):
+        return super().value(config) - 0.5 * (config.model.dropout == 0.2)
+
+
+def test_what_a_later_stage_finishes_changes_no_earlier_decision(campaign, make_record):
+    text = PLAN.replace("dropout_0.1: {dropout: 0.1}", "dropout_0.2: {dropout: 0.2}")
+    run = campaign(text=text)
+    assert run_campaign(run, LateBloomer(make_record, 4.3, settled_by_a_later_stage)) == 0
+    before = decisions(run)
+    found = {entry["stage"]: entry for entry in before}
+    assert found["fine_tuning"]["candidates"]["lr=0.001,dropout=0.2"] is None, "stopped"
+    assert found["regularization"]["winner"] == "dropout_0.2", "the very cell, trained to its end"
+    assert set(found["fine_tuning"]["cells"]) & set(found["regularization"]["cells"])
+    assert run_campaign(campaign(text=text), again := LateBloomer(make_record, 4.3, settled_by_a_later_stage)) == 0
+    assert again.trained == [] and decisions(run) == before
+    report = (run.folder / "report.md").read_text()
+    assert "it was decided by -, and that decision stands" in report
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+def test_what_another_matrix_finishes_changes_no_way_and_no_question(sampler, campaign, make_record):
+    if sampler == "tpe":
+        pytest.importorskip("optuna")
+    run = campaign(sampler=sampler)
+    assert run_campaign(run, Cluster(make_record, 4.3, not_all_done)) == 0
+    before, finished = decisions(run), 0
+    for path in run.out.glob("cells/*/record.json"):
+        record = json.loads(path.read_text())
+        if record["status"] == "stopped":
+            scores = make_record(2.0, record["seed"])
+            done = {"status": "done", "val": {**scores["val"], "mae_unmasked": 2.0}, "test": scores["test"]}
+            write_json(path, {**record, **done})
+            finished += 1
+    assert finished or sampler == "grid"
+    assert run_campaign(campaign(sampler=sampler), again := Cluster(make_record, 4.3, not_all_done)) == 0
+    assert again.trained == [] and decisions(run) == before
+
+
+GOALS = """
+goals:
+  dataset: simulated
+  epochs: 150
+  initial: {conservative: 5.2, aggressive: 5.0}
+  converged: {conservative: 4.1, aggressive: 4.0}
+  final: {conservative: 3.8, aggressive: 3.5}
+"""
+
+
+def goal_rows(run):
+    section = (
+        (run.folder / "report.md")
+        .read_text()
+        .replace("\\", "")
+        .replace("&lt;", "<")
+        .split("## Goals")[1]
+        .split("## ")[0]
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "<" in line]
+    return {row[0]: row[1:] for row in rows}, section
+
+
+def test_goals_are_judged_on_the_winner_with_the_numbers_that_were_measured(campaign, make_record, capsys):
+    run = campaign(text=PLAN + GOALS)
+    assert run_campaign(run, Cluster(make_record, 4.3)) == 0
+    rows, section = goal_rows(run)
+    assert {name: row[3:] for name, row in rows.items()} == {
+        "initial": ["< 5.2: reached", "< 5: missed"],
+        "converged": ["< 4.1: reached", "< 4: missed"],
+        "final": ["< 3.8: reached", "< 3.5: missed"],
+    }
+    assert [rows[name][1] for name in rows] == ["4", "4", "1"], "seeds"
+    assert float(rows["initial"][2]) == pytest.approx(float(rows["converged"][2]) + 1, abs=2e-4)
+    assert rows["final"][0] == "postprocessing: kalman, p 0.5" and rows["final"][2] == "3.7600"
+    assert "Not judged" not in section and "Goal converged: 4.09" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"profile": "quick"}, "quick: the guide's thresholds are not meant for these numbers"),
+        ({"settings": {"steps_per_epoch": 5}}, "steps_per_epoch 5: the guide's thresholds are of whole epochs"),
+        ({"settings": {"epochs": 20}}, "epochs 20: the guide's thresholds are of 150"),
+        ({"text": PLAN + GOALS.replace("simulated", "METR-LA")}, "simulated: the guide's thresholds are of METR-LA"),
+    ],
+)
+def test_goals_that_are_not_meant_are_measured_and_not_judged(change, why, campaign, make_record):
+    run = campaign(**{"text": PLAN + GOALS, **change})
+    assert run_campaign(run, Cluster(make_record, 4.3)) == 0
+    rows, section = goal_rows(run)
+    assert f"Not judged here: {why}" in section
+    assert all(float(row[2]) > 3 and row[3].endswith("not judged") for row in rows.values())
 
 
 REST = ["ensemble", "distillation", "postprocessing"]
@@ -246,8 +352,8 @@ def not_all_done(config):
 
 
 def _comparable(entry):
-    """Without the time, and without the campaign's own name in that of a matrix."""
-    return {key: value for key, value in entry.items() if key not in ("time", "trained_in")}
+    """Without the time, and without the campaign's own name, also in that of a matrix."""
+    return {key: value for key, value in entry.items() if key not in ("time", "trained_in", "campaign")}
 
 
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
@@ -279,8 +385,53 @@ def test_the_ledger_has_every_test_set_that_was_read_once(campaign, make_record)
     done = {record["cell_hash"] for record in records if record["status"] == "done"}
     assert {entry["cell"] for entry in entries if entry["what"] == "cell"} == done
     assert len(done) < len(records), "a stopped cell's test set is not read"
-    assert {entry["what"] for entry in entries} == {"cell", "ensemble", "postprocessing-exponential-kalman"}
+    corrected = "postprocessing-exponential-kalman"
+    assert {entry["what"] for entry in entries} == {"cell planned", "cell", "ensemble", corrected}
+    assert {entry["cell"] for entry in entries if entry["what"] == "cell planned"} == set(stopped.trained)
     assert all(entry["stage"] and entry["dataset"] == "simulated" and entry["time"] for entry in entries)
+
+
+def test_a_reading_is_in_the_ledger_before_it_is_made(campaign, make_record, monkeypatch):
+    run = campaign()
+    cluster = Cluster(make_record, 4.3)
+
+    def planned_first(plan):
+        noted = {entry["cell"] for entry in ledger(run) if entry["what"] == "cell planned"}
+        assert {at.cell.hash for at in plan.to_run} <= noted
+        return cluster(plan)
+
+    def crash(runs):
+        assert ledger(run)[-1]["what"] == "ensemble"
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(advanced, "_ensemble", crash)
+        with pytest.raises(Interrupted):
+            run_campaign(run, planned_first)
+    assert run_campaign(run, planned_first) == 0
+    cells = [entry["cell"] for entry in ledger(run) if entry["what"] == "ensemble"]
+    assert len(cells) == len(set(cells)) == 2
+
+
+def test_campaigns_share_the_ledger_of_a_data_set(campaign, make_record):
+    first, second = campaign(), campaign(text=PLAN.replace("value: 4.5", "value: 4.6"))
+    assert first.folder != second.folder
+    assert run_campaign(first, Cluster(make_record, 4.3)) == 0
+    path = first.out / "test_ledger-simulated.jsonl"
+    before = path.read_text()
+    assert run_campaign(second, again := Cluster(make_record, 4.3)) == 0
+    assert again.trained == [] and ledger(second) == []
+    assert path.read_text() == before, "the same models give the same numbers again: nothing new of the test set"
+
+
+def test_the_tables_say_of_how_many_seeds_a_number_is(campaign, make_record):
+    run = campaign(text=PLAN.replace("spatial_depth_1: 1}, seeds: 1", "spatial_depth_1: 1}, seeds: 2"))
+    assert run_campaign(run, cluster := Cluster(make_record, 4.3)) == 0
+    taught = next(entry for entry in decisions(run) if entry["stage"] == "distillation")
+    lines = (run.folder / "report.md").read_text().split("## Distillation")[-1].splitlines()
+    [student] = [line for line in lines if line.startswith("| student | 2 |")]
+    assert f"| {taught['candidates']['student']:.4f} |" in student, "the mean that was decided by"
+    assert [line for line in lines if line.startswith("| teacher | 1 |")] and len(cluster.trained) > 10
 
 
 def test_what_diverged_or_was_stopped_cannot_win(campaign, make_record):
@@ -331,8 +482,28 @@ def test_another_plan_or_setting_is_another_campaign(change, campaign):
     assert campaign(**change).folder != campaign().folder
 
 
-def test_comments_and_places_are_not_part_of_a_campaign(campaign):
-    assert campaign(text=f"# a comment\n{PLAN}").folder == campaign().folder
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# a comment\n{PLAN}",
+        f"title: Another title\n{PLAN}",
+        PLAN.replace("type: ensemble,", "type: ensemble, title: Averages,"),
+        PLAN + GOALS,
+    ],
+)
+def test_comments_places_titles_and_goals_are_not_part_of_a_campaign(text, campaign):
+    assert text != PLAN and campaign(text=text).folder == campaign().folder
+
+
+def test_over_one_cycle_a_searched_rate_is_the_peak_and_nothing_else(campaign):
+    run = campaign()
+    cycle = {"lr": 5e-4, "scheduler": {"type": "OneCycleLR", "max_lr": 1e-3, "pct_start": 0.3}}
+    start = Winner("onecycle", stage_arms(run, "quick_validation", Winner(), {"a": cycle}).arms["a"])
+    drafts = {"start": {}, "lr=0.001": {"lr": 1e-3}, "lr=0.0001": {"lr": 1e-4}}
+    found = stage_arms(run, "fine_tuning", start, drafts)
+    assert found.twins == {"lr=0.001": "start"}, "its peak is the start's already"
+    assert found.arms["lr=0.0001"]["training.lr"] == found.arms["start"]["training.lr"] == 5e-4
+    assert found.arms["lr=0.0001"]["training.scheduler"]["max_lr"] == 1e-4
 
 
 def test_arms_spell_out_what_any_of_them_sets(campaign):

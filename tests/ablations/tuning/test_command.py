@@ -7,8 +7,14 @@ import re
 
 import pytest
 
-from ablations.tuning.run import DECISIONS, LEDGER
+from ablations.tuning.campaign import Campaign
+from ablations.tuning.decision import Kind
+from ablations.tuning.plan import load_tuning
+from ablations.tuning.run import DECISIONS
+from ablations.tuning.search import TpeSearch
 from experiments.cli import main
+
+LEDGER = "test_ledger-simulated.jsonl"
 
 PLAN = """
 name: small
@@ -80,7 +86,36 @@ def test_a_dry_run_in_full_follows_the_gate_of_its_own_data_set(tmp_path, capsys
 def test_a_dry_run_of_tpe_shows_rounds(plan, tmp_path, capsys):
     pytest.importorskip("optuna")
     assert main(["tune", str(plan), "--dry-run", "--sampler", "tpe", "--out", str(tmp_path / "runs")]) == 0
-    assert "2 rounds of 2, TPE over lr x batch_size" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 rounds of 2, TPE over lr x batch_size (1 seed, scheduler asha); 5 cells" in printed
+
+
+def test_a_dry_run_sums_the_cells_of_every_way(tmp_path, capsys, monkeypatch):
+    """By full_training: 5 x 3, 3, then 5 for the averages, 1 + 4 x 3, 1, and 3 on the one data set there is."""
+    monkeypatch.setattr(Campaign, "kind", lambda self, training: MEANT)
+    monkeypatch.setenv("ALTFORMER_DATA", str(tmp_path))
+    assert main(["tune", "--dataset", "simulated", "--dry-run", "--profile", "full", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "At most 40 cells by quick_validation -> full_training -> ensemble -> distillation -> postproc" in printed
+    assert "At most 53 cells by quick_validation -> phase1_only -> ensemble" in printed
+    assert len(re.findall("At most", printed)) == 3
+
+
+MEANT = Kind("val_mae_unmasked", "full", "METR-LA", "mae_unmasked", 150, None)
+
+
+def test_a_dry_run_of_tpe_proposes_what_the_run_does(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    head, _, stages = PLAN.partition("stages:\n")
+    search = stages[stages.index("  fine_tuning") : stages.index("  augmentation")]
+    search = search.replace("rounds: 2\n    round_size: 2", "rounds: 4\n    round_size: 5")
+    path = tmp_path / "search.yaml"
+    path.write_text(f"{head}stages:\n{search}")
+    assert main(["tune", str(path), "--dry-run", "--sampler", "tpe", "--out", str(tmp_path / "runs")]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    stage = load_tuning(path, "quick", "tpe").stages["fine_tuning"]
+    first = TpeSearch(stage.space, stage.seed, startup=10).ask(5)
+    assert all(f"lr={proposal.settings['lr']}" in printed for proposal in first)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +150,24 @@ def test_mistakes_end_with_code_2_before_anything_runs(arguments, message, tmp_p
         ("noise_std: 0.01", "noise_std: -1", r"small.yaml:34: arm 'noise'.*noise_std.*got -1"),
         ("{temporal_depth_1: 1", "{temporal_depth_1: 0", r"student.*temporal_depth_1.*got 0"),
         ("datasets: [simulated]", "datasets: [simulatd]", "did you mean 'simulated'"),
+        ("datasets: [simulated]", "datasets: [PEMS07]", r"small.yaml:38: PEMS07 is not in .*Three ways on"),
+        ("[simulated]}", "[simulated], settings: {los: mae}}", r"small.yaml:38: unknown field 'los'"),
+        (
+            "grace_period: 1",
+            "grace_period: 99",
+            r"small.yaml:31: grace_period must be at most the epochs of a cell.*99",
+        ),
     ],
 )
-def test_a_mistake_in_a_late_stage_shows_before_the_first_cell(written, instead, message, tmp_path, capsys):
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_mistake_in_a_late_stage_shows_before_the_first_cell(
+    dry, written, instead, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("ALTFORMER_DATA", str(tmp_path))
     path = tmp_path / "small.yaml"
     assert written in PLAN
     path.write_text(PLAN.replace(written, instead))
-    assert main(["tune", str(path), "--profile", "quick", "--out", str(tmp_path / "runs")]) == 2
+    assert main(["tune", str(path), "--profile", "quick", *dry, "--out", str(tmp_path / "runs")]) == 2
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
     assert not (tmp_path / "runs").exists()
 
@@ -151,7 +197,7 @@ def test_the_whole_plan_then_again_doing_nothing(sampler, plan, tmp_path, capsys
     assert {record["config"]["training"]["loss"] for record in records} == {"mae_unmasked"}
     taught = [record for record in records if record["config"]["training"]["distillation"]]
     assert len(taught) == 1 and taught[0]["status"] == "done"
-    entries = [json.loads(line) for line in (folder / LEDGER).read_text().splitlines()]
+    entries = [json.loads(line) for line in (out / LEDGER).read_text().splitlines()]
     assert {entry["cell"] for entry in entries if entry["what"] == "cell"} == {
         record["cell_hash"] for record in records if record["status"] == "done"
     }
@@ -166,7 +212,7 @@ def test_the_whole_plan_then_again_doing_nothing(sampler, plan, tmp_path, capsys
     ):
         assert part in report
     assert {path.name for path in folder.glob("*-datasets/table.*")} == {"table.md", "table.tex", "table.csv"}
-    assert f"experiments/results/{folder.name}-{LEDGER}" in capsys.readouterr().out
+    assert f"experiments/results/{LEDGER}" in capsys.readouterr().out
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.suffix in KEPT}
     assert main(command) == 0

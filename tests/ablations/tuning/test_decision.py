@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from ablations.tuning.decision import Decision, DecisionLog, best_of, not_meant, through_gate
+from ablations.tuning.decision import Decision, DecisionLog, Kind, best_of, not_meant, through_gate
 from ablations.tuning.ledger import Ledger
 from ablations.tuning.log import JsonLines
+from ablations.tuning.search import Proposal, Result
 from ablations.tuning.stages import Gate
+from ablations.tuning.told import ToldLog
 
 GATE = Gate.model_validate(
     {"below": {"value": 4.0, "then": "full"}, "above": {"value": 4.5, "then": "phase1"}, "between": "fine"}
@@ -45,19 +48,25 @@ def test_thresholds_that_are_not_meant_are_computed_and_not_followed(value):
 
 
 @pytest.mark.parametrize(
-    ("metric", "profile", "dataset", "loss", "why"),
+    ("change", "why"),
     [
-        ("val_mae_unmasked", "full", "METR-LA", "mae_unmasked", ""),
-        ("val_mae_unmasked", "quick", "METR-LA", "mae_unmasked", "quick: the guide's thresholds are not meant"),
-        ("val_mae_unmasked", "full", "METR-LA", "masked_mae", "training with masked_mae"),
-        ("val_mae", "full", "METR-LA", "mae_unmasked", "val_mae after training"),
-        ("val_mae_unmasked", "full", "PEMS08", "mae_unmasked", "PEMS08: the guide's thresholds are of METR-LA"),
+        ({}, ""),
+        ({"epochs": 150}, ""),
+        ({"profile": "quick"}, "quick: the guide's thresholds are not meant"),
+        ({"loss": "masked_mae"}, "training with masked_mae"),
+        ({"metric": "val_mae"}, "val_mae after training"),
+        ({"dataset": "PEMS08"}, "PEMS08: the guide's thresholds are of METR-LA"),
+        ({"steps_per_epoch": 40}, "steps_per_epoch 40: the guide's thresholds are of whole epochs"),
+        ({"epochs": 9}, "epochs 9: the guide's thresholds are of 10"),
     ],
 )
-def test_what_the_thresholds_are_meant_for(metric, profile, dataset, loss, why):
-    gate = GATE.model_copy(update={"dataset": "METR-LA"})
-    found = not_meant(gate, metric, profile, dataset, loss)
+def test_what_the_thresholds_are_meant_for(change, why):
+    kind = replace(Kind("val_mae_unmasked", "full", "METR-LA", "mae_unmasked", 10, None), **change)
+    found = not_meant(kind, "METR-LA", 10)
     assert (found == "") if why == "" else (why in found)
+    assert not_meant(replace(kind, dataset="PEMS08", epochs=1, profile="full"), None, None) == (
+        "" if not change.keys() & {"loss", "metric", "steps_per_epoch"} else found
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,6 +115,34 @@ def test_a_decision_is_logged_once_and_a_changed_one_again(tmp_path):
     assert all(entry["time"] and entry["cells"] == ["c1", "c2"] for entry in log.read())
 
 
+def test_a_logged_decision_stands_for_the_same_candidates_and_cells(tmp_path):
+    log = DecisionLog(JsonLines(tmp_path / "decisions.jsonl"))
+    log.add(first := decision())
+    finished_since = decision(candidates={"a": 4.2, "b": 4.1}, winner="b", value=4.1, path="other")
+    assert log.standing(finished_since) == first
+    for other in (
+        decision("two"),
+        decision(cells=("c1", "c3")),
+        decision(candidates={"a": 4.2}),
+        decision(metric="val_mae"),
+    ):
+        assert log.standing(other) is other
+
+
+def test_a_search_hears_of_a_proposal_what_it_heard_first(tmp_path):
+    log = ToldLog(JsonLines(tmp_path / "told.jsonl"))
+    proposal = Proposal("proposal-1", {"lr": 0.001})
+    assert log.result("s", proposal, ["c1"], lambda: Result("stopped", math.nan, 3)) == Result("stopped", None, 3)
+    done = Result("done", 4.0, 9)
+    assert log.result("s", proposal, ["c1"], lambda: done) == Result("stopped", None, 3)
+    for stage, asked, cells in [
+        ("t", proposal, ["c1"]),
+        ("s", proposal, ["c2"]),
+        ("s", replace(proposal, name="p"), ["c1"]),
+    ]:
+        assert log.result(stage, asked, cells, lambda: done) == done
+
+
 def test_a_line_cut_short_by_a_crash_spoils_no_other(tmp_path):
     path = tmp_path / "log.jsonl"
     log = JsonLines(path)
@@ -120,15 +157,17 @@ def test_a_line_cut_short_by_a_crash_spoils_no_other(tmp_path):
 
 
 def test_the_ledger_notes_a_reading_once(tmp_path):
-    log = JsonLines(tmp_path / "ledger.jsonl")
-    for _ in range(2):
-        ledger = Ledger(log)
+    for campaign in ("first", "first", "another"):
+        ledger = Ledger(tmp_path, campaign)
         for _ in range(2):
             ledger.add("ensemble", "ensemble", ["c1", "c2"], "METR-LA")
             ledger.add("ensemble", "ensemble", ["c1", "c2", "c3"], "METR-LA")
             ledger.add("correct", "postprocessing", ["c1", "c2"], "METR-LA")
-        assert len(ledger) == 3
-    assert [(entry["cell"], entry["what"]) for entry in log.read()] == [
+        ledger.add("ensemble", "ensemble", ["c1"], "PEMS08")
+    assert Ledger(tmp_path, "another").entries == [] == Ledger(tmp_path, "another").files
+    entries = JsonLines(tmp_path / "test_ledger-METR-LA.jsonl").read()
+    assert {entry["campaign"] for entry in entries} == {"first"} and len(Ledger(tmp_path, "first").entries) == 4
+    assert [(entry["cell"], entry["what"]) for entry in entries] == [
         ("c1+c2", "ensemble"),
         ("c1+c2+c3", "ensemble"),
         ("c1+c2", "postprocessing"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.tuning.goals import PARTS
 from ablations.tuning.plan import load_tuning, tuning_file
 from altformer.errors import UserError
 
@@ -36,6 +37,22 @@ def test_the_shipped_plan_is_the_guides():
     ]
 
 
+def test_the_shipped_goals_are_the_guides():
+    goals = load_tuning(SHIPPED, "full").goals
+    assert (goals.dataset, goals.epochs) == ("METR-LA", 150)
+    assert {part: (one.conservative, one.aggressive) for part in PARTS if (one := goals.of(part))} == {
+        "initial": (5.0, 4.5),
+        "converged": (4.0, 3.5),
+        "final": (3.8, 3.5),
+    }
+
+
+@pytest.mark.parametrize(("profile", "peak"), [("quick", 4.0e-3), ("full", 1.0e-3)])
+def test_the_peak_of_one_cycle_fits_the_length_of_the_profile(profile, peak):
+    arms = load_tuning(SHIPPED, profile).stages["quick_validation"].arms
+    assert {arms[name]["scheduler"]["max_lr"] for name in ("onecycle", "phase1_optimized")} == {peak}
+
+
 def test_a_profile_has_its_own_values():
     quick = load_tuning(SHIPPED, "quick")
     assert quick.stages["quick_validation"].epochs is None, "as the profile says"
@@ -63,6 +80,9 @@ MISTAKES = {
     "a baseline": ("baseline: winner", "baseline: winer", ["'winer'; did you mean 'winner'"]),
     "a setting": ("{loss: mae", "{los: mae", ["'los'; did you mean 'loss'"]),
     "thresholds": ("value: 4.5", "value: 3.5", ["above must not be less than below (4.0), above is 3.5"]),
+    "a goal": ("aggressive: 4.5", "agressive: 4.5", ["'agressive'; did you mean 'aggressive'"]),
+    "a goal's part": ("  converged: {", "  convergd: {", ["'convergd'; did you mean 'converged'"]),
+    "a goal's order": ("aggressive: 4.5", "aggressive: 5.5", ["must not be above conservative 5.0, it is 5.5"]),
     "a method": ("[exponential, kalman]", "[exponential, kalmann]", ["'exponential' or 'kalman'", "got 'kalmann'"]),
     "an objective": ("val_mae_unmasked", "val_mae_unmaskd", ["did you mean 'val_mae_unmasked'"]),
     "a base": ("base: METR-LA_alternating", "base: METR-LA_alternatin", ["did you mean 'METR-LA_alternating.yaml'"]),
