@@ -108,9 +108,9 @@ RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)
 results: $(STAMP) ## run all matrices anew (quick, one seed; depth three) and publish experiments/results
 	@rm -rf $(RESULTS)
+	@$(ALTFORMER) ablate depth --dataset METR-LA --seeds 3 $(QUICK)
 	@$(ALTFORMER) ablate all baselines --dataset METR-LA --seeds 1 $(QUICK)
 	@$(ALTFORMER) ablate datasets --dataset at-hand --seeds 1 $(QUICK)
-	@$(ALTFORMER) ablate depth --dataset METR-LA --seeds 3 $(QUICK)
 	@$(BIN)/python -m benchmarks.publish $(RESULTS)
 
 mlflow-ui: $(STAMP) ## open the MLflow pages of the runs on this machine

@@ -15,6 +15,7 @@ from experiments.compose import fields_of
 from experiments.fields import locate
 
 Resolved = TypeVar("Resolved")
+WINDOWS = frozenset({"input_len", "output_len", "val_stride", "test_stride"})  # what readings do not depend on
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
             if any(f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}.") for other in own):
                 raise UserError(
                     f"--set {field}: arm '{arm.name}' sets this field itself ({arm.where}); change it there"
+                )
+
+
+def refuse_other_data(arms: Iterable[Arm]) -> None:
+    """UserError where an arm sets a field of the data set itself: its cells would be compared across data sets, on the
+    readings that were loaded for another one.
+    """
+    for arm in arms:
+        for path in fields_of(arm.settings, arm.where):
+            section, _, field = path.partition(".")
+            if section == "dataset" and field not in WINDOWS:
+                raise UserError(
+                    f"{arm.where}: arm '{arm.name}' sets {path}: an arm cannot be another data set; use --dataset A,B "
+                    f"(an arm may set {', '.join(sorted(WINDOWS))})"
                 )
 
 
@@ -193,7 +208,7 @@ def _refuse_unknown_references(matrix: Matrix, names: Sequence[str]) -> None:
             raise unknown_name("arm", name, set(names) - {matrix.baseline}, matrix.where("needs_graph"))
     for dataset, models in matrix.published.items():
         for model, numbers in models.items():
-            if numbers.arm not in names:
+            if numbers.arm is not None and numbers.arm not in names:
                 raise unknown_name("arm", numbers.arm, names, matrix.where("published", dataset, model))
 
 

@@ -17,7 +17,8 @@ class Claim(Strict):
     ``is``: better or worse than the baseline, best of all arms, or slower than the baseline (seconds per epoch).
     ``equal_to``: no difference to another arm. ``parameters_fewer``: the share of parameters saved against the
     baseline, for instance 0.4. ``parameters``: their number lies within two bounds. ``below``: ``metric`` after
-    ``epoch`` (left out: at the best epoch) is below this number.
+    ``epoch`` (left out: at the best epoch of a cell that ran to its end) is below this number, on ``dataset`` (left
+    out: any) and in a training of at least ``epochs`` (left out: of ``epoch``). ``note`` stands after the verdict.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -31,6 +32,9 @@ class Claim(Strict):
     metric: Literal["val_mae", "val_mae_unmasked"] | None = None
     epoch: int | None = Field(None, ge=1)
     below: float | None = Field(None, gt=0)
+    dataset: str | None = None
+    epochs: int | None = Field(None, ge=1)
+    note: str = ""
 
     @model_validator(mode="after")
     def _one_check(self) -> Claim:
@@ -40,7 +44,14 @@ class Claim(Strict):
             raise ValueError(f"a claim takes exactly one of {', '.join(CHECKS)}; it has {', '.join(given) or 'none'}")
         if (self.below is None) != (self.metric is None) or (self.epoch and self.below is None):
             raise ValueError("below, metric and epoch go together: the metric after the epoch is below the number")
+        if self.below is None and (self.dataset or self.epochs):
+            raise ValueError("dataset and epochs say for which trainings a number after below counts")
         return self
+
+    @property
+    def needed_epochs(self) -> int:
+        """Epochs that a training must be planned for to be comparable with the number claimed."""
+        return max(self.epoch or 1, self.epochs or 1)
 
 
 class Alias(Strict):
@@ -53,12 +64,12 @@ class Alias(Strict):
 class PublishedModel(Strict):
     """What is published of a model on a data set: MAE by step ahead and over ``all``, RMSE and MAPE over all.
 
-    ``arm`` is the arm whose numbers stand beside it.
+    ``arm`` is the arm whose numbers stand beside it; without one the published numbers stand alone.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    arm: str = Field(coerce_numbers_to_str=True)
+    arm: str | None = Field(None, coerce_numbers_to_str=True)
     all: float | None = None
     rmse: float | None = None
     mape: float | None = None

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.matrix import Matrix, load_matrix, matrix_files
+from ablations.arms import WINDOWS
+from ablations.matrix import Matrix, load_matrices
 from ablations.surroundings import connect, given_resources, ray_address, settle, slots
 from altformer.errors import UserError
-from experiments.compose import compose, parse_setting
-from experiments.dataset_choice import choose_datasets
-
-WINDOWS = {"input_len", "output_len", "val_stride", "test_stride"}  # what a data set's readings do not depend on
+from experiments.compose import parse_setting
+from experiments.dataset_choice import AT_HAND, choose_datasets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ablations.several import make_group
     from ablations.summary import print_group
 
-    matrices = [_with_options(load_matrix(file), args) for file in matrix_files(args.files)]
+    matrices = [_with_options(matrix, args) for matrix in load_matrices(args.files)]
     name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
         connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any) -> int:
-    """Data set after data set; more than one ends in the table over all of them."""
+    """Data set after data set, then the table over all of them where it is asked for."""
     from ablations.several import run_group, write_table
     from ablations.summary import print_finished
 
@@ -75,7 +74,8 @@ def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any
         if finished[-1].interrupted:
             break
     else:
-        if len(groups) > 1:
+        asked = (args.dataset or "").strip() == AT_HAND or any(plan.matrix.paper_table for plan in groups[0].plans)
+        if asked or len(groups) > 1:
             print("Table over all data sets: " + ", ".join(map(str, write_table(finished, args.out))))
     return max(one.exit_code for one in finished)
 
@@ -101,7 +101,7 @@ def _plan(
     matrix: Matrix, args: argparse.Namespace, dataset: str | None, connection: Any, loaded: dict[str, Any]
 ) -> Any:
     """Settle what is automatic (device, profile, seeds) and resolve the matrix to cells."""
-    from ablations.plan import make_plan, with_settings
+    from ablations.plan import compose_with, make_plan
     from altformer.data.datasets import load
 
     machine, profile = settle(matrix.resources, args.profile, connection)
@@ -109,9 +109,8 @@ def _plan(
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     settings = dict(map(parse_setting, args.set))
-    layer = with_settings(matrix.of(profile), settings)
-    source = compose(matrix.base_file, dataset=dataset, profile=profile, settings=layer).dataset
-    readings = source.model_dump_json(exclude=WINDOWS)
+    source = compose_with(matrix.of(profile), settings, dataset=dataset, profile=profile).dataset
+    readings = source.model_dump_json(exclude=set(WINDOWS))
     if readings not in loaded:
         loaded[readings] = load(source)
     return make_plan(
@@ -123,6 +122,7 @@ def _plan(
         settings=settings,
         seeds=seeds,
         out=args.out,
+        keep_seeds=True,
     )
 
 

@@ -9,6 +9,7 @@ repeated-measures analysis of variance.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +53,12 @@ def two_factor_effects(
     matrix: Matrix, arms: Sequence[Arm], cells: Mapping[str, Sequence[CellResult]], column: str
 ) -> tuple[Effect, ...]:
     """Every main effect, then every interaction contrast, with Holm's correction over all of them; none where the
-    matrix is no grid of two fields.
+    matrix is no grid of two fields, or where arms of the grid are left out (they need a road graph).
 
     ``cells`` by arm; only seeds count that are done in all arms.
     """
     factors = two_factors(matrix)
-    if factors is None:
+    if factors is None or len(arms) < math.prod(map(len, matrix.grid[0].values())):
         return ()
     values = {_levels(arm, factors): by_seed(cells[arm.name], column) for arm in arms}
     seeds = sorted(set.intersection(*(set(own) for own in values.values())))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, field_validator
 
 from ablations.claims import Alias, Claim, PublishedModel, text_keys
-from ablations.per_profile import PerProfile, for_profile, is_per_profile
+from ablations.per_profile import TAKES_BOTH, PerProfile, for_profile, is_per_profile, partial_mapping
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
@@ -18,6 +18,7 @@ from experiments.compose import find_experiment
 from experiments.yaml_file import read_yaml
 
 PACKAGE = Path(__file__).parent
+PER_PROFILE = ("grid", "zip", "arms", "settings")  # where a value may be one for each profile
 ALL = "all"  # the name of all shipped matrices together
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
@@ -60,7 +61,8 @@ class Matrix(Strict):
     The objective is minimised by the scheduler; the report compares the same metric on the test set, judges the
     ``claims``, adds a row for each of the ``aliases`` and sets our numbers beside those that are ``published`` (by data
     set and model). Arms of ``needs_graph`` are left out, with a note, on data without a road graph. ``part_of_all``
-    says whether ``altformer ablate all`` runs the matrix.
+    says whether ``altformer ablate all`` runs the matrix, ``paper_table`` whether the table over data sets is written
+    for one data set too. The ``note`` is for the report's readers.
     """
 
     name: str = Field(min_length=1)
@@ -82,6 +84,8 @@ class Matrix(Strict):
     published: dict[str, dict[str, PublishedModel]] = Field(default_factory=dict)
     needs_graph: tuple[str, ...] = ()
     part_of_all: bool = True
+    paper_table: bool = False
+    note: str = ""
 
     _path: Path | None = PrivateAttr(None)
     _lines: dict[str, int] = PrivateAttr(default_factory=dict)
@@ -129,6 +133,17 @@ class Matrix(Strict):
         return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:60] or "matrix"
 
     @property
+    def called(self) -> str:
+        """What ``altformer ablate`` takes for this matrix: the name of a shipped file, else the path."""
+        if self._path is None:
+            return self.name
+        return self._path.stem if self._path.parent == PACKAGE else str(self._path)
+
+    def aliases_of(self, arms: Container[str]) -> dict[str, Alias]:
+        """The aliases whose arms are both among these: an arm that needs a road graph may be left out."""
+        return {alias: row for alias, row in self.aliases.items() if row.of in arms and row.against in arms}
+
+    @property
     def base_file(self) -> Path:
         """The base experiment's YAML: beside the matrix file, else among the experiments; UserError when in neither."""
         try:
@@ -138,8 +153,7 @@ class Matrix(Strict):
 
     def of(self, profile: str) -> Matrix:
         """The same matrix with every ``{quick: ..., full: ...}`` in its arms and settings settled for a profile."""
-        names = ("grid", "zip", "arms", "settings")
-        return self.model_copy(update={name: for_profile(getattr(self, name), profile) for name in names})
+        return self.model_copy(update={name: for_profile(getattr(self, name), profile) for name in PER_PROFILE})
 
     def changed(self, changes: dict[str, Any]) -> Matrix:
         """The same matrix with some keys given anew, as from the command line; UserError where one is not valid."""
@@ -165,6 +179,10 @@ def load_matrix(path: Path) -> Matrix:
     except ValidationError as error:
         raise _user_error(error, path, lines) from None
     matrix._path, matrix._lines = path, lines
+    for section in PER_PROFILE:
+        if found := partial_mapping(getattr(matrix, section), (section,)):
+            keys, given = _without_block(found[0]), found[1]
+            raise UserError(f"{_place(path, lines, keys)}: {'.'.join(keys)}: {TAKES_BOTH}, got {_short(given)}")
     return matrix
 
 
@@ -183,10 +201,23 @@ def matrix_files(names: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for name in names:
         files += shipped_matrices() if name == ALL else [matrix_file(name)]
-    for file in files:
-        if files.count(file) > 1:
+    real = [file.resolve() for file in files]
+    for file in real:
+        if real.count(file) > 1:
             raise UserError(f"matrix {file.stem} is given twice")
     return files
+
+
+def load_matrices(names: Sequence[str]) -> list[Matrix]:
+    """Several matrices; UserError for a file given twice, and for two of one name, which would share a folder."""
+    first: dict[str, Matrix] = {}
+    for matrix in map(load_matrix, matrix_files(names)):
+        if (other := first.setdefault(matrix.slug, matrix)) is not matrix:
+            raise UserError(
+                f"{matrix.where('name')}: two matrices are named '{matrix.name}' (the other at {other.where('name')}); "
+                "give one of them another name"
+            )
+    return list(first.values())
 
 
 def shipped_matrices() -> list[Path]:
@@ -208,8 +239,7 @@ def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]
     keys = tuple(str(key) for key in first["loc"])
     if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha"):
         keys = (keys[0], *keys[2:])  # pydantic names the member of the union too
-    if keys[0] in ("grid", "zip") and len(keys) > 1 and keys[1].isdigit():
-        keys = (keys[0], *keys[2:])  # most often a single block, written without a list around it
+    keys = _without_block(keys)
     place = _place(path, lines, keys)
     if first["type"] == "extra_forbidden":
         return unknown_name("key", keys[-1], _known_keys(keys[:-1]), place)
@@ -217,6 +247,11 @@ def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]
         return UserError(f"{place}: '{'.'.join(keys)}' is missing")
     message = first["msg"].removeprefix("Value error, ")
     return UserError(f"{place}: {'.'.join(keys)}: {message}, got {_short(first['input'])}")
+
+
+def _without_block(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys without the number of a grid or zip: most often a single block, written without a list around it."""
+    return (keys[0], *keys[2:]) if keys[0] in ("grid", "zip") and len(keys) > 1 and keys[1].isdigit() else keys
 
 
 def _known_keys(parents: tuple[str, ...]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ablations.markdown import escape, table
 from ablations.numbers import MISSING, difference, spread
 from ablations.report_data import ReportData, metric_name
+from ablations.report_sections import judged_by
 from ablations.run import Finished
 from ablations.union import shared_cells, sharing
 from altformer.files import write_text
@@ -49,7 +50,8 @@ def _claims(matrices: Sequence[Finished], marker: str) -> Iterator[str]:
     yield "## Claims"
     if marker:
         yield marker
-    yield "Each claim of the matrix files beside what the cells say."
+    metrics = {one.report.reported: one.report for one in matrices if one.report.claims}
+    yield " ".join(["Each claim of the matrix files beside what the cells say.", *map(judged_by, metrics.values())])
     yield table(["matrix", "claim", "arm", "verdict"], rows)
 
 

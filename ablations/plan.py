@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, settings_fields, varied_fields
+from ablations.arms import (
+    Arm,
+    expand,
+    refuse_other_data,
+    refuse_set_fields,
+    resolve_arms,
+    settings_fields,
+    varied_fields,
+)
 from ablations.matrix import Matrix, NoScheduler
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
@@ -19,6 +28,7 @@ from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
 from experiments.cell import Cell, Machine, Record, make_cell, read_record
 from experiments.compose import compose
+from experiments.fields import locate
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,7 @@ class Plan:
 
     def settled(self, planned: PlannedCell) -> bool:
         """Done and diverged cells are; a stopped one only under the very scheduler that stopped it."""
-        record = planned.record
-        if record is None:
-            return False
-        if record["status"] == "stopped":
-            return bool(record["stopped_by"] == self.scheduler)
-        return record["status"] in ("done", "diverged")
+        return _settled(planned, self.scheduler)
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -106,23 +111,31 @@ def configurations(
     ``settings``; neither they nor what arms vary is touched by the profile.
     """
     refuse_set_fields(arms, settings)
+    refuse_other_data(arms)
     varied = varied_fields(arms) | settings_fields(matrix)
     if "seed" in {*varied, *settings}:
         raise UserError("seed: a matrix runs every arm with the seeds 0..N-1; choose N with --seeds or seeds:")
 
-    layer = with_settings(matrix, settings)
-
     def resolve(arm: Arm) -> Config:
-        return compose(
-            matrix.base_file, dataset=dataset, profile=profile, settings=layer, arm=arm.settings, varied=varied
-        )
+        return compose_with(matrix, settings, dataset=dataset, profile=profile, arm=arm.settings, varied=varied)
 
     return resolve_arms(arms, resolve)
 
 
-def with_settings(matrix: Matrix, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The matrix's own ``settings`` and, over them, those of ``--set``."""
-    return {**matrix.settings, **settings}
+def compose_with(matrix: Matrix, settings: Mapping[str, Any], **layers: Any) -> Config:
+    """The base experiment under the matrix's own ``settings`` and, over them, those of ``--set``.
+
+    The matrix is settled for the profile; ``layers`` are those of ``compose``. UserError for a mistake in the matrix's
+    ``settings``, with its file and line.
+    """
+    settings_fields(matrix)
+    try:
+        return compose(matrix.base_file, settings={**matrix.settings, **settings}, **layers)
+    except UserError as error:
+        text = str(error)
+        for name in matrix.settings.keys() - settings.keys():
+            text = re.sub(rf"--set {re.escape(name)}\b", matrix.where("settings", name).replace("\\", r"\\"), text)
+        raise UserError(text) from None
 
 
 def make_plan(
@@ -135,34 +148,69 @@ def make_plan(
     settings: Mapping[str, Any],
     seeds: int,
     out: Path,
+    keep_seeds: bool = False,
 ) -> Plan:
-    """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first."""
+    """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first.
+
+    With ``keep_seeds`` the seeds beyond those asked for that an earlier plan of the same folder has, settled in every
+    arm, are part of this one: a run with fewer seeds must not replace a report on more.
+    """
     as_written, matrix = matrix, matrix.of(profile)
     arms = expand(matrix)
     left_out = matrix.needs_graph if data.adjacency is None else ()
     arms = [arm for arm in arms if arm.name not in left_out]
     configs = configurations(matrix, arms, dataset, profile, settings)
     _refuse_late_grace(matrix, profile, configs)
-    cells = []
-    for seed in range(seeds):
-        for arm in arms:
-            config = configs[arm.name].model_copy(update={"seed": seed})
-            cell = make_cell(config, machine, data.identity, out, profile)
-            cells.append(PlannedCell(arm.name, seed, cell, read_record(cell.folder)))
-    identity = {
-        "matrix": matrix.name,
-        "data": data.identity,
-        "profile": profile,
-        "settings": {name: str(value) for name, value in settings.items()},
-        "machine": asdict(machine),
-    }
-    short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
-    folder = out.resolve() / f"{matrix.slug}-{data.name}-{short}"
+    folder = out.resolve() / f"{matrix.slug}-{data.name}-{_short(matrix, data, machine, profile, settings)}"
     scheduler = {**matrix.scheduler.model_dump(mode="json"), "profile": profile, "metric": matrix.objective}
+
+    def of_seed(seed: int) -> list[PlannedCell]:
+        made = {
+            name: make_cell(config.model_copy(update={"seed": seed}), machine, data.identity, out, profile)
+            for name, config in configs.items()
+        }
+        return [PlannedCell(name, seed, cell, read_record(cell.folder)) for name, cell in made.items()]
+
+    cells = [at for seed in range(seeds) for at in of_seed(seed)]
+    for seed in range(seeds, _earlier_seeds(folder) if keep_seeds else seeds):
+        more = of_seed(seed)
+        if not all(_settled(at, scheduler) for at in more):
+            break
+        cells += more
     params = {name: _parameters(config, data) for name, config in configs.items()}
     claimed = params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings)
     notes = tuple(f"Arm {name} is left out: it needs a road graph, and {data.name} has none here." for name in left_out)
     return Plan(matrix, arms, cells, data, profile, folder, params, scheduler, claimed, notes)
+
+
+def _short(matrix: Matrix, data: TrafficData, machine: Machine, profile: str, settings: Mapping[str, Any]) -> str:
+    """What distinguishes a matrix's folder from those of its other settings: six hex digits."""
+    identity = {
+        "matrix": matrix.name,
+        "data": data.identity,
+        "profile": profile,
+        "settings": {locate(name, "--set"): str(value) for name, value in settings.items()},
+        "machine": asdict(machine),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _settled(planned: PlannedCell, scheduler: Mapping[str, Any]) -> bool:
+    record = planned.record
+    if record is None:
+        return False
+    if record["status"] == "stopped":
+        return bool(record["stopped_by"] == scheduler)
+    return record["status"] in ("done", "diverged")
+
+
+def _earlier_seeds(folder: Path) -> int:
+    """The number of seeds in the plan that a folder holds; 0 without one."""
+    try:
+        cells = json.loads((folder / "plan.json").read_text())["cells"]
+        return 1 + max((int(cell["seed"]) for cell in cells), default=-1)
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Config]) -> None:

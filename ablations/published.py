@@ -15,11 +15,12 @@ MAE_COLUMN = {"all": "test_mae"}
 class PublishedRow:
     """One model: what is published (None where nothing is), and our summaries over seeds, in the same order.
 
-    ``mae`` by the steps of the report, then RMSE and MAPE over all steps.
+    ``mae`` by the steps of the report, then RMSE and MAPE over all steps. Without an arm there are no numbers of ours,
+    and the baseline's own row has none that are published: then that half is empty.
     """
 
     model: str
-    arm: str
+    arm: str | None
     theirs: tuple[float | None, ...]
     ours: tuple[Summary, ...]
     their_parameters: str | None
@@ -28,20 +29,26 @@ class PublishedRow:
 
 def beside_published(
     published: Mapping[str, PublishedModel],
+    baseline: str | None,
     steps: Sequence[str],
     metrics: Mapping[str, Mapping[str, Summary]],
     params: Mapping[str, int | None],
 ) -> tuple[PublishedRow, ...]:
-    """A row for each published model; ``metrics`` are the summaries by arm and column of cells.csv."""
+    """A row for each published model, and before them one for the baseline arm where nothing is published of it.
+
+    ``metrics`` are the summaries by arm and column of cells.csv; an arm that is not among them has no numbers of ours.
+    """
     columns = [*(MAE_COLUMN.get(step, f"test_mae_{step}") for step in steps), "test_rmse", "test_mape"]
-    return tuple(
-        PublishedRow(
-            model,
-            numbers.arm,
-            (*(numbers.mae(step) for step in steps), numbers.rmse, numbers.mape),
-            tuple(metrics[numbers.arm][column] for column in columns),
-            numbers.parameters,
-            params[numbers.arm],
-        )
-        for model, numbers in published.items()
-    )
+
+    def ours(arm: str) -> tuple[Summary, ...]:
+        return tuple(metrics[arm][column] for column in columns)
+
+    rows, named = [], {one.arm for one in published.values()}
+    if published and baseline is not None and baseline in metrics and baseline not in named:
+        rows.append(PublishedRow(baseline, baseline, (), ours(baseline), None, params[baseline]))
+    for model, numbers in published.items():
+        arm = numbers.arm if numbers.arm in metrics else None
+        theirs = (*(numbers.mae(step) for step in steps), numbers.rmse, numbers.mape)
+        counted = None if arm is None else params[arm]
+        rows.append(PublishedRow(model, arm, theirs, ours(arm) if arm else (), numbers.parameters, counted))
+    return tuple(rows)

@@ -85,6 +85,7 @@ def _comparison_table(data: ReportData) -> str:
         "MAPE %",
         f"difference in {metric_name(data.reported)} [95 %]",
         "p (Holm)",
+        "d_z",
         "verdict",
     ]
     rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in (*data.arms, *data.aliases)]
@@ -106,6 +107,7 @@ def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
         spread(arm.metrics["test_mape"], DECIMALS["mape"]),
         difference(arm.comparison),
         MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
+        MISSING if found is None or found.d_z is None else f"{found.d_z:+.2f}",
         f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
     ]
 
@@ -126,7 +128,8 @@ def _reading_help(data: ReportData) -> str:
     return (
         f"± is the standard deviation over seeds; errors{_unit(data)}. The difference is the mean of the per-seed "
         f"differences to{baseline}, below zero is better, with its paired 95 % t interval; p is of the paired t test, "
-        "after Holm's correction over the arms. *better* and *worse* mean p < 0.05; *no difference shown* does not "
+        "after Holm's correction over the arms; d_z is the mean difference in standard deviations of the per-seed "
+        "differences (Cohen 1988). *better* and *worse* mean p < 0.05; *no difference shown* does not "
         f"mean equal. Only cells that are done count; {MISSING} means that there is no such number."
     )
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from ablations.arms import Arm
 from ablations.cells import CellResult, by_seed
-from ablations.claim_verdicts import Evidence, JudgedClaim, judge
+from ablations.claim_verdicts import JudgedClaim, judge
 from ablations.effects import Effect, two_factor_effects
+from ablations.evidence import gather
 from ablations.matrix import Matrix
 from ablations.published import PublishedRow, beside_published
 from ablations.report_facts import (
@@ -94,6 +95,7 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
     cells = {arm.name: [result for result in results if result.arm == arm.name] for arm in arms}
     found = _arm_results(matrix, arms, cells, horizons)
     aliases = _alias_results(matrix, found, cells)
+    compared = {arm.name: arm.comparison for arm in (*found, *aliases) if arm.comparison}
     return ReportData(
         title=f"{matrix.title or matrix.name} on {info.dataset}, {info.profile} profile",
         marker=_marker(info.profile),
@@ -105,15 +107,16 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
         arms=found,
         unfinished=tuple(unfinished(result) for result in results if result.status != "done"),
         scheduler=scheduler_text(matrix, info.profile),
-        warnings=(*info.notes, *warnings(results)),
+        warnings=(*filter(None, [matrix.note]), *info.notes, *warnings(results)),
         timing=timing(results, info),
         provenance=provenance(results, info),
         repeat=repeat_commands(results),
         aliases=aliases,
-        claims=judge(matrix.claims, _evidence(matrix, (*found, *aliases), cells, info)),
+        claims=judge(matrix.claims, gather(matrix, arms, cells, compared, info)),
         effects=two_factor_effects(matrix, arms, cells, matrix.reported),
         published=beside_published(
-            {name: one for name, one in matrix.published.get(info.dataset, {}).items() if one.arm in cells},
+            matrix.published.get(info.dataset, {}),
+            matrix.baseline,
             [step for step, _ in horizons],
             {arm.name: arm.metrics for arm in found},
             {arm.name: arm.params for arm in found},
@@ -177,12 +180,14 @@ def _arm_results(
 def _alias_results(
     matrix: Matrix, arms: Sequence[ArmResult], cells: Mapping[str, Sequence[CellResult]]
 ) -> tuple[ArmResult, ...]:
-    """A further row for each alias: the numbers of one arm, compared with another."""
+    """A further row for each alias whose arms are there: the numbers of one arm, compared with another."""
     named = {arm.name: arm for arm in arms}
     found = []
-    for alias, row in matrix.aliases.items():
+    for alias, row in matrix.aliases_of(cells).items():
         compared = _compared({alias: cells[row.of], row.against: cells[row.against]}, row.against, matrix.reported)
         comparison = compared.get(alias)
+        diverged = [f"{name}: {note}" for name in (row.of, row.against) if (note := _diverged(named[name]))]
+        notes = [f"{row.of} against {row.against}", *diverged, comparison.note if comparison else ""]
         found.append(
             replace(
                 named[row.of],
@@ -191,28 +196,10 @@ def _alias_results(
                 comparison=comparison,
                 by_step={},
                 verdict=comparison.verdict if comparison else "not compared",
-                note="; ".join(
-                    filter(None, [f"{row.of} against {row.against}", comparison.note if comparison else ""])
-                ),
+                note="; ".join(filter(None, notes)),
             )
         )
     return tuple(found)
-
-
-def _evidence(
-    matrix: Matrix, arms: Sequence[ArmResult], cells: Mapping[str, Sequence[CellResult]], info: RunInfo
-) -> Evidence:
-    aliases = matrix.aliases
-    against = {arm.name: matrix.baseline for arm in arms if matrix.baseline is not None}
-    return Evidence(
-        cells={**cells, **{alias: cells[row.of] for alias, row in aliases.items()}},
-        comparisons={arm.name: arm.comparison for arm in arms if arm.comparison},
-        baselines=against | {alias: row.against for alias, row in aliases.items()},
-        arms=list(cells),
-        column=matrix.reported,
-        profile=info.profile,
-        params=info.claimed_params,
-    )
 
 
 def _compared(cells: Mapping[str, Sequence[CellResult]], baseline: str | None, column: str) -> Mapping[str, Comparison]:
@@ -280,16 +267,22 @@ def _summary(reported: str, arms: Sequence[ArmResult], info: RunInfo) -> str:
             groups.setdefault(arm.verdict, []).append(_difference(arm))
     found = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in groups.items())
     unit = f" {info.unit}" if info.unit else ""
+    seeds = _diverged(baseline) or f"{baseline.done} of {baseline.planned} seeds"
     return (
-        f"By {what}, against the baseline {baseline.name} ({means[baseline.name]:.3f}{unit}, {baseline.done} of "
-        f"{baseline.planned} seeds): {found or 'no other arm'}."
+        f"By {what}, against the baseline {baseline.name} ({means[baseline.name]:.3f}{unit}, {seeds}): "
+        f"{found or 'no other arm'}."
     )
 
 
 def _difference(arm: ArmResult) -> str:
-    found = arm.comparison
+    """An arm with its difference to the baseline, and how many of its seeds diverged: the rest is a selection."""
+    found, diverged = arm.comparison, _diverged(arm)
     if found is None or found.difference is None:
-        return arm.name
-    if found.low is None or found.high is None:
-        return f"{arm.name} ({found.difference:+.3f})"
-    return f"{arm.name} ({found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
+        return f"{arm.name} ({diverged})" if diverged and arm.done else arm.name
+    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{arm.name} ({'; '.join(filter(None, [f'{found.difference:+.3f}{bounds}', diverged]))})"
+
+
+def _diverged(arm: ArmResult) -> str:
+    count = arm.statuses.get("diverged", 0)
+    return f"{count} of {arm.planned} seeds diverged" if count else ""

@@ -17,10 +17,19 @@ def claims_section(data: ReportData, marker: str) -> Iterator[str]:
     if not data.claims:
         return
     yield "## Claims"
-    yield "Each claim of the matrix file beside what the cells of this report say."
+    yield f"Each claim of the matrix file beside what the cells of this report say. {judged_by(data)}"
     yield table(["claim", "arm", "verdict"], [(claim.text, claim.arm, claim.verdict) for claim in data.claims])
     if marker:
         yield marker
+
+
+def judged_by(data: ReportData) -> str:
+    """By which metric claims are judged, and of what the guide's numbers in their texts are; in Markdown."""
+    return (
+        f"*better*, *worse* and *best* are judged by the {escape(metric_name(data.reported))}. Numbers in a text are "
+        "those of whoever claims it: the guide's are initial MAE where it says nothing else, in its own scoring, which "
+        "counts missing readings as true."
+    )
 
 
 def published_section(data: ReportData, marker: str) -> Iterator[str]:
@@ -69,10 +78,11 @@ def _effect(found: Comparison) -> str:
 
 
 def _published_rows(row: PublishedRow) -> list[list[str]]:
-    theirs = [MISSING if value is None else f"{value:.2f}" for value in row.theirs]
-    ours = [spread(summary, 2) for summary in row.ours]
-    counted = MISSING if row.our_parameters is None else f"{row.our_parameters:,}"
-    return [
-        [row.model, "published", *theirs, row.their_parameters or MISSING],
-        [row.model, f"ours, arm {row.arm}", *ours, counted],
-    ]
+    rows = []
+    if row.theirs:
+        theirs = [MISSING if value is None else f"{value:.2f}" for value in row.theirs]
+        rows.append([row.model, "published", *theirs, row.their_parameters or MISSING])
+    if row.arm is not None:
+        counted = MISSING if row.our_parameters is None else f"{row.our_parameters:,}"
+        rows.append([row.model, f"ours, arm {row.arm}", *(spread(summary, 2) for summary in row.ours), counted])
+    return rows

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations.arms import Arm
 from ablations.plan import Plan, PlannedCell
+from ablations.report_data import ReportData
 from ablations.run import Finished
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
@@ -32,7 +34,9 @@ def print_finished(finished: FinishedGroup) -> None:
         print_result(finished.matrices[0])
         return
     for one in finished.matrices:
-        print(f"\n{one.report.title}\n{one.report.summary}\nReport: {one.plan.folder / 'report.md'}")
+        print(f"\n{one.report.title}\n{one.report.summary}")
+        _print_claims(one.report)
+        print(f"Report: {one.plan.folder / 'report.md'}")
     cells = {at.cell.hash: at for one in (finished.union, *finished.matrices) if one for at in one.plan.cells}
     print(f"\nCells: {_counts(cells.values())}")
     if finished.summary is not None:
@@ -58,8 +62,9 @@ def _print_matrices(group: Group, slots: int) -> None:
         how = plan.matrix.scheduler.type + ("" if group.in_union(plan) else " (on its own)")
         table.add_row(Text(plan.matrix.name), *map(str, counts), str(len(hashes & shared.keys())), how)
     Console().print(table)
-    for note in (note for plan in group.plans for note in plan.notes):
+    for note in dict.fromkeys(note for plan in group.plans for note in plan.notes):
         print(f"Note: {note}")
+    _warn_of_other_torch(group.plans)
     for key, names in shared.items():
         print(f"{key[:8]} is one cell: {', '.join(names)}")
     to_run = {at.cell.hash for plan in group.plans for at in plan.to_run}
@@ -77,18 +82,18 @@ def print_plan(plan: Plan, slots: int) -> None:
     print(f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({rows} rows x {sensors} sensors)")
     if plan.profile == "quick":
         print(QUICK)
-    table = _table("arm", "parameters", "settled", "to run", "cells")
-    for arm in plan.arms:
-        cells = [at for at in plan.cells if at.arm == arm.name]
-        settled = sum(map(plan.settled, cells))
-        name = arm.name + (" (baseline)" if arm.is_baseline else "")
-        hashes = " ".join(at.cell.hash[:8] for at in cells)
-        table.add_row(Text(name), f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), Text(hashes))
-    Console().print(table)
+    console, columns = Console(), ["arm", "parameters", "settled", "to run", "cells"]
+    rows = [_arm_row(plan, arm) for arm in plan.arms]
+    widths = [max(len(row[place]) for row in [columns, *rows]) + 1 for place in range(len(columns))]
+    if sum(widths) > console.width:
+        columns.pop()  # hashes cut short are of no use
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*map(Text, row[: len(columns)]))
+    console.print(table)
     for note in plan.notes:
         print(f"Note: {note}")
-    for version in sorted(_other_torch_versions(plan)):
-        print(f"Warning: some settled cells were trained with torch {version}; this is {versions()['torch']}.")
+    _warn_of_other_torch([plan])
     machine = plan.cells[0].cell.machine
     print(
         f"{len(plan.cells)} cells, {len(plan.to_run)} to run, {slots} at once "
@@ -96,6 +101,14 @@ def print_plan(plan: Plan, slots: int) -> None:
         f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}",
         flush=True,
     )
+
+
+def _arm_row(plan: Plan, arm: Arm) -> list[str]:
+    cells = [at for at in plan.cells if at.arm == arm.name]
+    settled = sum(map(plan.settled, cells))
+    name = arm.name + (" (baseline)" if arm.is_baseline else "")
+    hashes = " ".join(at.cell.hash[:8] for at in cells)
+    return [name, f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), hashes]
 
 
 def print_result(finished: Finished) -> None:
@@ -114,6 +127,7 @@ def print_result(finished: Finished) -> None:
         print(report.marker)
     Console().print(table)
     print(report.summary)
+    _print_claims(report)
     print(f"Cells: {_counts(plan.cells)}")
     print(f"Report: {plan.folder / 'report.md'}")
     print("Compare the runs in MLflow: make mlflow-ui (or: altformer mlflow-ui)")
@@ -121,16 +135,28 @@ def print_result(finished: Finished) -> None:
         print(f"Interrupted ({outcome.interrupted}): finished cells are kept; the same command goes on.")
 
 
+def _print_claims(report: ReportData) -> None:
+    """Every claim of the matrix file with its verdict."""
+    for claim in report.claims:
+        print(f"Claim: {claim.text} [{claim.arm}]: {claim.verdict}")
+
+
 def _counts(cells: Iterable[PlannedCell]) -> str:
     counts = Counter(at.record["status"] if at.record else "not run" for at in cells)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def _other_torch_versions(plan: Plan) -> set[str]:
-    """torch versions of settled cells other than the one in use, which may give other bits."""
-    used = {at.record["provenance"]["versions"]["torch"] for at in plan.cells if at.record and plan.settled(at)}
-    return used - {versions()["torch"]}
+def _warn_of_other_torch(plans: Iterable[Plan]) -> None:
+    """Name the torch versions of settled cells other than the one in use, which may give other bits."""
+    settled = [at.record for plan in plans for at in plan.cells if at.record and plan.settled(at)]
+    used = {str(record["provenance"]["versions"]["torch"]) for record in settled}
+    for version in sorted(used - {versions()["torch"]}):
+        print(f"Warning: some settled cells were trained with torch {version}; this is {versions()['torch']}.")
 
 
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
+    """A plain table that breaks its texts rather than cut them where the terminal is narrow."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -18,6 +18,7 @@ from altformer.files import write_text
 
 WITH_PLOTS = ("depth",)
 SEVERAL = ("all", "several")  # plans of several matrices, which only the page over them shows
+PUBLISHED = ("report.md", "cells.csv", "plan.json")
 TABLES = ("table.md", "table.tex", "table.csv")
 LINK = re.compile(r"\]\(\.\./([^/)]+)/report\.md\)")
 PLOTS = re.compile(r"^## Plots\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
@@ -36,6 +37,8 @@ def main() -> None:
 def publish(runs: Path, to: Path) -> list[Path]:
     """Copy reports, tables and the summary; returns the files and folders written."""
     places = _places(runs)
+    for name in {place.partition("/")[0] for place in places.values()}:
+        _remove_published(to / name)
     written = [_publish_matrix(runs / folder, to / place) for folder, place in places.items()]
     for table in runs.glob("*-data-sets-*/table.md"):
         name = re.sub(r"-\d+-data-sets-\w+$", "", table.parent.name)
@@ -74,6 +77,16 @@ def _publish_matrix(run: Path, target: Path) -> Path:
     else:
         write_text(target / "report.md", PLOTS.sub("", (run / "report.md").read_text()))
     return target
+
+
+def _remove_published(folder: Path) -> None:
+    """Remove what an earlier publication of a matrix has left, also of its data sets; other files stay."""
+    for place in (folder, *(path.parent for path in folder.glob("*/report.md"))):
+        for name in (*PUBLISHED, *TABLES):
+            (place / name).unlink(missing_ok=True)
+        shutil.rmtree(place / "plots", ignore_errors=True)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
 
 
 def _link(folder: str, places: Mapping[str, str]) -> str:

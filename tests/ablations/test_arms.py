@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.arms import Arm, expand, refuse_set_fields, resolve_arms, varied_fields
+from ablations.arms import Arm, expand, refuse_other_data, refuse_set_fields, resolve_arms, varied_fields
 from ablations.matrix import Matrix
 from altformer.config import Config
 from altformer.errors import UserError
@@ -198,3 +198,24 @@ def test_set_may_not_name_a_field_of_an_arm(arm: str, set_field: str, refused: b
 def test_set_of_an_unknown_field_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'embed_dim'"):
         refuse_set_fields(expand(matrix(arms={"a": {}})), ["embed_dm"])
+
+
+@pytest.mark.parametrize(
+    ("settings_of_arm", "field"),
+    [
+        ({"dataset": {"name": "PEMS08"}}, "dataset.name"),
+        ({"dataset": "PEMS08"}, "dataset"),
+        ({"dataset.name": "PEMS08"}, "dataset.name"),
+        ({"sensors": 8}, "dataset.sensors"),
+        ({"dataset": {"input_len": 24, "null_value": None}}, "dataset.null_value"),
+        ({"input_len": 24, "output_len": 24, "val_stride": 2, "test_stride": 3}, None),
+        ({"embed_dim": 8}, None),
+    ],
+)
+def test_an_arm_cannot_be_another_data_set(settings_of_arm: dict[str, Any], field: str | None) -> None:
+    arms = expand(matrix(arms={"plain": {}, "b": settings_of_arm}))
+    if field is None:
+        refuse_other_data(arms)
+        return
+    with pytest.raises(UserError, match=f"arm 'b' sets {field}: an arm cannot be another data set; use --dataset A,B"):
+        refuse_other_data(arms)

@@ -9,16 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 from ablations.arms import expand
+from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.matrix import Matrix, load_matrix
 from ablations.report import markdown
+from ablations.report_data import build_report
+from ablations.report_facts import RunInfo
 from altformer.errors import UserError
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]
 WORSE = [3.111, 3.098, 3.102]
 SAME = [3.001, 3.009, 2.999]
-UNMASKED = {"training": {"loss": "mae_unmasked"}}
 
 
 def verdict(make_report: Any, arms: dict[str, Any], claim: dict[str, Any], **info: Any) -> str:
@@ -58,7 +60,10 @@ COMPARED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "equal, nothing shown": ({"a": BASE, "b": SAME}, {"equal_to": "a"}, "no difference shown (measured +0.000 ["),
     "equal, but it differs": ({"a": BASE, "b": WORSE}, {"equal_to": "a"}, "contradicted (measured +0.101 ["),
     "equal, one seed": ({"a": [3.0], "b": [3.0]}, {"equal_to": "a"}, "not enough seeds (measured +0.000)"),
-    "an arm that diverged": ({"a": BASE, "b": "diverged"}, {"is": "worse"}, "not testable here (no numbers of both"),
+    "an arm that diverged": ({"a": BASE, "b": "diverged"}, {"is": "worse"}, "not compared: 1 of 1 seeds diverged"),
+    "equal, the same numbers": ({"a": BASE, "b": BASE}, {"equal_to": "a"}, "supported (the same numbers as a on every"),
+    "worse, the same numbers": ({"a": BASE, "b": BASE}, {"is": "worse"}, "contradicted (equal to a on every seed)"),
+    "better, the same numbers": ({"a": BASE, "b": BASE}, {"is": "better"}, "contradicted (equal to a on every seed)"),
 }
 
 
@@ -69,45 +74,62 @@ def test_comparisons(case: str, make_report: Any, make_record: Any) -> None:
     assert verdict(make_report, arms, claim).startswith(expected)
 
 
-def trained(make_record: Any, maes: list[float], config: dict[str, Any] = UNMASKED, epochs: int = 30) -> list[Any]:
-    """Records whose validation in the guide's scoring is ``mae`` at every epoch and at the best one."""
-    records = []
-    for seed, mae in enumerate(maes):
-        record = make_record(3.0, seed, epochs=epochs, config=config)
-        record["curve"] = [{**epoch, "val_mae_unmasked": mae} for epoch in record["curve"]]
-        record["val"]["mae_unmasked"] = mae
-        records.append(record)
-    return records
-
-
-THRESHOLDS: dict[str, tuple[list[float], dict[str, Any], dict[str, Any], str]] = {
-    "below": ([3.8, 3.81, 3.79], {"epoch": 10}, {}, "supported (measured 3.800 ["),
-    "above": ([4.2, 4.21, 4.19], {"epoch": 10}, {}, "contradicted (measured 4.200 ["),
-    "on both sides": ([3.9, 4.1, 4.0], {"epoch": 10}, {}, "no difference shown (measured 4.000 ["),
-    "at the best epoch": ([3.8, 3.81, 3.79], {}, {}, "supported"),
-    "one seed": ([3.8], {"epoch": 10}, {}, "not enough seeds (measured 3.800)"),
-    "an epoch nobody reached": (
-        [3.8] * 3,
-        {"epoch": 40},
-        {},
-        "not testable here (no cell has val_mae_unmasked at epoch",
+TWINS: dict[str, tuple[dict[str, Any], str]] = {
+    "as good": (
+        {"a": BASE, "b": WORSE, "twin": SAME},
+        "supported (measured: place 1 of 2 by the mean, twin left out as the same)",
     ),
-    "quick": ([3.8] * 3, {"epoch": 10}, {"profile": "quick"}, "not testable here (quick profile"),
+    "the same numbers": ({"a": BASE, "b": WORSE, "twin": BASE}, "supported (measured: place 1 of 2"),
+    "better": ({"a": BASE, "b": WORSE, "twin": BETTER}, "contradicted (better: twin)"),
+    "alone": ({"a": BASE, "twin": SAME}, "not testable here (no numbers of a and another arm)"),
 }
 
 
-@pytest.mark.parametrize("case", THRESHOLDS)
-def test_thresholds(case: str, make_report: Any, make_record: Any) -> None:
-    maes, claim, info, expected = THRESHOLDS[case]
-    arms = {"a": BASE, "b": trained(make_record, maes)}
-    found = verdict(make_report, arms, {"metric": "val_mae_unmasked", "below": 4.0, **claim}, **info)
-    assert found.startswith(expected)
+@pytest.mark.parametrize("tie", ["claim", "alias"])
+@pytest.mark.parametrize("case", TWINS)
+def test_the_best_need_not_beat_what_is_claimed_to_be_the_same(case: str, tie: str, make_report: Any) -> None:
+    arms, expected = TWINS[case]
+    claims: list[dict[str, Any]] = [{"text": "t", "arm": "a", "is": "best"}]
+    if tie == "claim":
+        claims.append({"text": "t", "arm": "twin", "equal_to": "a"})
+    aliases = {"x": {"of": "a", "against": "twin"}} if tie == "alias" else {}
+    data, _ = make_report(arms, {"claims": claims, "aliases": aliases})
+    assert data.claims[0].verdict.startswith(expected)
 
 
-def test_the_guides_thresholds_need_its_own_scoring(make_report: Any, make_record: Any) -> None:
-    arms = {"a": BASE, "b": trained(make_record, [3.8, 3.8, 3.8], {"training": {"loss": "masked_mae"}})}
-    found = verdict(make_report, arms, {"metric": "val_mae_unmasked", "epoch": 10, "below": 4.0})
-    assert found == "not testable here (trained with masked_mae; the guide's scoring needs loss: mae_unmasked)"
+@pytest.mark.parametrize(
+    "claim", [{"is": "worse"}, {"is": "better"}, {"is": "slower"}, {"equal_to": "a"}, {"arm": "a", "is": "best"}]
+)
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_where_seeds_diverged_nothing_is_decided(who: str, claim: Any, make_report: Any, make_record: Any) -> None:
+    diverged = [make_record(3.0, seed, "diverged") for seed in (3, 4)]
+    arms = {"a": [*BASE, 3.0, 3.01], "b": [*WORSE, 3.1, 3.11]}
+    arms[who] = [*arms[who][:3], *diverged]
+    of = "" if who == claim.get("arm", "b") else f" of {who}"
+    assert verdict(make_report, arms, claim) == f"not compared: 2 of 5 seeds{of} diverged"
+
+
+def test_an_alias_names_seeds_that_diverged(make_report: Any, make_record: Any) -> None:
+    arms = {"a": [*BASE, 3.0], "b": [*WORSE, make_record(3.0, 3, "diverged")]}
+    matrix = {
+        "aliases": {"x": {"of": "a", "against": "b"}},
+        "claims": [{"text": "t", "arm": "x", "is": "better"}],
+    }
+    data, _ = make_report(arms, matrix)
+    assert data.aliases[0].note == "a against b; b: 1 of 4 seeds diverged"
+    assert data.claims[0].verdict == "not compared: 1 of 4 seeds of b diverged"
+
+
+def test_a_note_stands_after_the_verdict(make_report: Any) -> None:
+    found = verdict(make_report, {"a": BASE, "b": SAME}, {"equal_to": "a", "note": "a test holds it exactly"})
+    assert found.startswith("no difference shown (measured") and found.endswith("); a test holds it exactly")
+
+
+def test_the_report_says_what_claims_are_judged_by(make_report: Any) -> None:
+    matrix = {"objective": "val_rmse", "claims": [{"text": "t", "arm": "b", "is": "worse"}]}
+    section = markdown(make_report({"a": BASE, "b": WORSE}, matrix)[0], {}).split("## Claims")[1].split("\n## ")[0]
+    assert "*better*, *worse* and *best* are judged by the test RMSE." in section
+    assert "its own scoring, which counts missing readings as true" in section
 
 
 @pytest.mark.parametrize(
@@ -163,6 +185,7 @@ def test_an_alias_has_the_numbers_of_one_arm_against_another(make_report: Any) -
         ({"is": "worse", "equal_to": "a"}, "it has is, equal_to"),
         ({"below": 4.0}, "below, metric and epoch go together"),
         ({"is": "worse", "epoch": 3}, "go together"),
+        ({"is": "worse", "dataset": "METR-LA"}, "dataset and epochs say for which trainings a number after below"),
         ({"is": "bad"}, "Input should be"),
     ],
 )
@@ -204,19 +227,23 @@ def test_mistakes_are_named(text: str, expected: str, tmp_path: Path) -> None:
         load_matrix(path)
 
 
-def test_published_numbers_stand_beside_ours(make_report: Any) -> None:
-    published = {
-        "METR-LA": {"STID": {"arm": "b", "3": 2.8, "all": 3.11, "rmse": 6.2, "parameters": "118 k"}},
-        "PEMS08": {"other": {"arm": "a", "all": 14.13}},
-    }
-    data, _ = make_report({"a": BASE, "b": BETTER}, {"published": published}, profile="quick")
-    section = markdown(data, {}).split("## Beside the published numbers")[1].split("\n## ")[0]
-    theirs, ours = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "STID" in line]
-    assert theirs == ["STID", "published", "2.80", "-", "-", "3.11", "6.20", "-", "118 k"]
-    assert ours[:2] == ["STID", "ours, arm b"] and ours[5] == "2.94 ± 0.01" and ours[-1] == "1,100,000"
-    assert "other" not in section and "not comparable with published numbers" in section
-    without, _ = make_report({"a": BASE, "b": BETTER}, {"published": published}, dataset="PEMS04")
-    assert "Beside the published" not in markdown(without, {})
+def test_an_alias_of_an_arm_that_is_left_out_is_left_out_too(make_record: Any) -> None:
+    matrix = Matrix.model_validate(
+        {
+            "name": "m",
+            "base": "simulated",
+            "arms": {"a": {}, "graph": {"graph_bias": True}},
+            "baseline": "a",
+            "needs_graph": ["graph"],
+            "aliases": {"x": {"of": "graph", "against": "a"}, "y": {"of": "a", "against": "graph"}},
+            "claims": [{"text": "t", "arm": name, "is": "worse"} for name in ("graph", "x", "y")],
+        }
+    )
+    arms = [arm for arm in expand(matrix) if arm.name == "a"]
+    results = [CellResult("a", seed, "0" * 16, make_record(mae, seed)) for seed, mae in enumerate(BASE)]
+    data = build_report(matrix, arms, results, RunInfo("PEMS08", "full", "c"))
+    assert data.aliases == ()
+    assert {claim.verdict for claim in data.claims} == {"not testable here (the arm is left out on this data set)"}
 
 
 def test_a_changed_matrix_keeps_its_claims() -> None:

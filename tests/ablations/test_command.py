@@ -193,7 +193,8 @@ def test_asha_stops_cells_whose_test_set_stays_unread(tmp_path):
     out = tmp_path / "runs"
     path = tmp_path / "search.yaml"
     path.write_text(
-        "name: search\nkind: search\nbase: simulated.yaml\ngrid: {lr: [0.000001, 0.003, 0.000002, 0.01]}\n"
+        "name: search\nkind: search\nbase: simulated.yaml\nsettings: {scheduler: constant}\n"
+        "grid: {lr: [0.000001, 0.003, 0.000002, 0.01]}\n"
         "seeds: 2\nscheduler: {type: asha, grace_period: 1, reduction_factor: 2}\n"
     )
     assert main(["ablate", str(path), *options(out, epochs=6)]) == 0

@@ -147,3 +147,20 @@ def test_only_a_plain_grid_of_two_fields_has_effects(keys: dict[str, Any], make_
     read = matrix([True, False], [1, 2], **keys)
     assert two_factors(read) is None
     assert effects(read, {arm.name: [3.0] for arm in expand(read)}, make_record) == ()
+
+
+def test_a_grid_with_arms_left_out_has_no_effects(make_record: Any) -> None:
+    """Arms that need a road graph are missing on data without one; a level's mean would be over other arms."""
+    names = ["graph_bias=true,use_adaptive=true", "graph_bias=true,use_adaptive=false"]
+    read = Matrix.model_validate(
+        {
+            "name": "m",
+            "base": "simulated",
+            "grid": {"graph_bias": [False, True], "use_adaptive": [True, False]},
+            "baseline": "graph_bias=false,use_adaptive=true",
+            "needs_graph": names,
+        }
+    )
+    arms = [arm for arm in expand(read) if arm.name not in names]
+    results = [CellResult(arm.name, seed, "0" * 16, make_record(3.0, seed)) for arm in arms for seed in range(3)]
+    assert build_report(read, arms, results, RunInfo("PEMS08", "full", "c")).effects == ()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ablations.arms import expand, resolve_arms, varied_fields
-from ablations.matrix import Asha, Matrix, load_matrix, matrix_file
+from ablations.matrix import Asha, Matrix, load_matrices, load_matrix, matrix_file
 from altformer.errors import UserError
 from experiments.compose import compose
 
@@ -146,6 +146,22 @@ ERRORS: dict[str, tuple[str, list[str]]] = {
         f"{BASE}resources: {{workers: 2, gpus_per_worker: 0.5}}\n",
         ["m.yaml:3", "a fraction of a GPU needs workers: 1"],
     ),
+    "a value for one profile only": (
+        f"{BASE}arms:\n  a: {{}}\n  b:\n    embed_dim: {{quick: 32}}\n",
+        ["m.yaml:6: arms.b.embed_dim: ", "exactly the keys quick and full, got {'quick': 32}"],
+    ),
+    "a typo in a profile": (
+        f"{BASE}arms:\n  b: {{embed_dim: {{quick: 32, ful: 96}}}}\n",
+        ["m.yaml:4: arms.b.embed_dim: ", "exactly the keys quick and full"],
+    ),
+    "a typo in a profile, deep in a list": (
+        f"{BASE}grid:\n  lr: [0.1, {{quik: 0.1, full: 0.2}}]\n",
+        ["m.yaml:4: grid.lr.1: ", "exactly the keys quick and full"],
+    ),
+    "a typo in a profile of the settings": (
+        f"{BASE}settings:\n  scheduler: {{type: MultiStepLR, milestones: {{quick: [1], fulll: [2]}}}}\n",
+        ["m.yaml:4: settings.scheduler.milestones: "],
+    ),
     "an empty list for a profile": (
         f"{BASE}grid:\n  lr: {{quick: [], full: [1]}}\n",
         ["m.yaml:4", "at least 1"],
@@ -223,3 +239,36 @@ def test_the_slug_is_safe_in_a_path(name: str, tmp_path: Path) -> None:
     assert folder.parent == tmp_path and slug.strip(".") == slug
     folder.mkdir()  # also a name that the file system takes
     assert name != "ab-c_1" or slug == name
+
+
+def test_options_of_a_users_own_model_may_be_called_full(tmp_path: Path) -> None:
+    text = f"{BASE}arms: {{a: {{}}, b: {{model: {{class: 'my.models:Mine', full: true}}}}}}\nbaseline: a\n"
+    assert load_matrix(write(tmp_path, text)).arms["b"]["model"]["full"] is True
+
+
+def test_a_matrix_given_twice_is_refused_by_path_and_by_name(tmp_path: Path) -> None:
+    shipped = matrix_file("depth")
+    copy = tmp_path / "mine.yaml"
+    copy.write_text(shipped.read_text())
+    (tmp_path / "link.yaml").symlink_to(copy)
+    for names in (
+        ["depth", "depth"],
+        ["depth", str(shipped)],
+        ["all", "depth"],
+        [str(copy), f"{tmp_path}/./mine.yaml"],
+    ):
+        with pytest.raises(UserError, match="is given twice"):
+            load_matrices(names)
+    with pytest.raises(UserError, match="is given twice"):
+        load_matrices([str(copy), str(tmp_path / "link.yaml")])
+    with pytest.raises(
+        UserError, match=r"mine\.yaml:2: two matrices are named 'depth' \(the other at .*depth\.yaml:2\)"
+    ):
+        load_matrices(["depth", str(copy)])
+    assert [matrix.name for matrix in load_matrices(["fusion", "depth"])] == ["fusion", "depth"]
+
+
+def test_a_matrix_is_called_as_the_command_takes_it(tmp_path: Path) -> None:
+    assert load_matrix(matrix_file("embed_dim")).called == "embed_dim"
+    path = write(tmp_path, BASE)
+    assert load_matrix(path).called == str(path) and Matrix(name="m", base="b").called == "m"

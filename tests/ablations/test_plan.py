@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablations.matrix import load_matrix
-from ablations.plan import make_plan
+from ablations.plan import compose_with, make_plan
 from ablations.summary import print_plan
 from altformer.errors import UserError
 from experiments.cell import Machine, write_failure
@@ -67,6 +67,57 @@ def test_more_seeds_continue_the_same_folder_and_other_settings_do_not(plan):
     assert plan(seeds=5).folder == folder
     assert plan(settings={"dropout": 0.2}).folder != folder
     assert plan(profile="full").folder != folder
+
+
+def test_set_names_a_field_by_leaf_or_by_path(plan):
+    by_leaf, by_path = plan(settings={"dropout": 0.2}), plan(settings={"model.dropout": 0.2})
+    assert by_leaf.folder == by_path.folder
+    assert [at.cell.hash for at in by_leaf.cells] == [at.cell.hash for at in by_path.cells]
+
+
+def test_a_run_with_fewer_seeds_keeps_those_that_are_settled(plan):
+    three = plan(seeds=3)
+    for at in three.cells:
+        settle(at, "done")
+    assert {at.seed for at in plan(seeds=1, keep_seeds=True).cells} == {0}, "no report on more yet"
+    three.write()
+    again = plan(seeds=1, keep_seeds=True)
+    assert [(at.arm, at.seed) for at in again.cells] == [(at.arm, at.seed) for at in three.cells]
+    assert not again.to_run and {at.seed for at in plan(seeds=1).cells} == {0}
+    assert {at.seed for at in plan(seeds=4, keep_seeds=True).cells} == {0, 1, 2, 3}
+    settle(three.cells[-1], "failed")
+    assert {at.seed for at in plan(seeds=1, keep_seeds=True).cells} == {0, 1}, "nothing unasked is trained"
+
+
+def test_a_broken_plan_of_before_is_as_none(plan):
+    folder = plan().folder
+    folder.mkdir(parents=True)
+    for text in ("", "[]", "{}", '{"cells": [{}]}', '{"cells": []}'):
+        (folder / "plan.json").write_text(text)
+        assert {at.seed for at in plan(seeds=1, keep_seeds=True).cells} == {0}
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_names_are_whole_and_hashes_whole_or_absent_however_narrow(width, plan, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = plan(seeds=5)
+    print_plan(found, 1)
+    printed = capsys.readouterr().out
+    assert "one (baseline)" in printed and "…" not in printed
+    shown = [at.cell.hash[:8] in printed for at in found.cells]
+    assert all(shown) if width == 200 else not any(shown)
+
+
+def test_a_long_name_is_folded_not_cut(plan, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    found = plan()
+    name = "learning_rate=0.001,weight_decay=0.0001"
+    arms = [replace(found.arms[0], name=name), *found.arms[1:]]
+    cells = [replace(at, arm=name if at.arm == "one" else at.arm) for at in found.cells]
+    print_plan(replace(found, arms=arms, cells=cells, params={name: 1, "two": 2}), 1)
+    printed = capsys.readouterr().out
+    assert "".join(line.split()[0] for line in printed.splitlines()[3:]).startswith(f"{name}(baseline)"), printed
+    assert "…" not in printed
 
 
 def test_whole_seeds_come_first(plan):
@@ -166,6 +217,25 @@ def test_an_unknown_field_of_settings_is_named_with_its_line(profile, traffic, t
             seeds=1,
             out=tmp_path,
         )
+
+
+def test_a_bad_value_of_settings_is_named_with_its_line_and_one_of_set_is_not(traffic, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(SETTINGS)
+    matrix = load_matrix(path)
+    with pytest.raises(UserError, match=r"^--set embed_dim: model\.embed_dim: "):
+        compose_with(matrix.of("quick"), {"embed_dim": "wide"}, profile="quick")
+    path.write_text(SETTINGS.replace("embed_dim: 24", "embed_dim: wide"))
+    with pytest.raises(UserError, match=rf"^{path}:6: model\.embed_dim: .*got 'wide'"):
+        compose_with(load_matrix(path).of("quick"), {}, profile="quick")
+
+
+def test_an_arm_that_is_another_data_set_is_refused(traffic, tmp_path):
+    path = tmp_path / "d.yaml"
+    path.write_text("name: d\nbase: simulated\narms: {a: {}, b: {dataset: {name: PEMS08}}}\nbaseline: a\n")
+    arguments = {"dataset": None, "profile": "quick", "settings": {}, "seeds": 1, "out": tmp_path}
+    with pytest.raises(UserError, match=r"d\.yaml:3: arm 'b' sets dataset\.name: an arm cannot be another data set"):
+        make_plan(load_matrix(path), traffic, Machine("cpu", 1, 1), **arguments)
 
 
 def test_an_arm_that_needs_a_graph_is_left_out_with_a_note_where_there_is_none(traffic, tmp_path, capsys):

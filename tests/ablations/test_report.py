@@ -76,11 +76,12 @@ def test_the_table_is_numpy_on_the_records(make_report: Any) -> None:
         assert row["MAPE %"] == spread([one["all"]["mape"] for one in test], 2)
         difference = row["difference in test MAE [95 %]"]
         if name == "2-2-2-2":
-            assert (difference, row["p (Holm)"], row["verdict"]) == ("-", "-", "baseline")
+            assert (difference, row["p (Holm)"], row["d_z"], row["verdict"]) == ("-", "-", "-", "baseline")
             continue
         interval = tested[name].confidence_interval(0.95)
         mean = np.mean(np.array(arms[name]) - np.array(BASE))
         assert difference == f"{mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+        assert row["d_z"] == f"{mean / np.std(np.array(arms[name]) - np.array(BASE), ddof=1):+.2f}"
         p = 2 * smaller if tested[name].pvalue == smaller else max(2 * smaller, larger)
         assert row["p (Holm)"] == (f"{p:.3f}" if p >= 0.001 else "< 0.001")
         assert row["verdict"] == {"3-3-3-3": "better", "1-1-2-2": "no difference shown"}[name]
@@ -105,6 +106,14 @@ def test_the_summary_names_each_verdict_with_its_numbers(make_report: Any) -> No
     assert data.summary.startswith("By test MAE on METR-LA, against the baseline 2-2-2-2 (3.003 mph, 3 of 3 seeds):")
     assert re.search(r"better: 3-3-3-3 \(-0\.059 \[-0\.0\d\d, -0\.0\d\d\]\)", data.summary)
     assert "no difference shown: 1-1-2-2" in data.summary
+
+
+def test_the_summary_names_seeds_that_diverged(make_report: Any, make_record: Any) -> None:
+    left = [make_record(3.0, seed, "diverged") for seed in (3, 4)]
+    data, _ = make_report({"a": [*BASE, 3.0, 3.01], "b": [*BETTER, *left]})
+    assert re.search(r"better: b \(-0\.059 \[-0\.0\d\d, -0\.0\d\d\]; 2 of 5 seeds diverged\)", data.summary)
+    data, _ = make_report({"a": [*BASE, *left], "b": [*BETTER, 2.9, 2.95]})
+    assert "against the baseline a (3.003, 2 of 5 seeds diverged): better: b (" in data.summary
 
 
 @pytest.mark.parametrize(

@@ -299,4 +299,5 @@ def test_one_page_over_all_names_every_claim(files, tmp_path):
     text = write_overview(union.folder, Finished(union, report, None), finished).read_text()
     assert "| rates | high is worse | high | not testable here (no numbers of both high and low) |" in text
     assert text.count("not comparable with published numbers") == 4
+    assert text.count("are judged by the test MAE.") == 1
     assert text.index("## Claims") < text.index("## rates") < text.index("## drops") < text.index("## Provenance")

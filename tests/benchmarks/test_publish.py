@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +71,25 @@ def test_a_report_without_its_plots_does_not_show_them(runs, tmp_path):
     text = (tmp_path / "results" / "loss" / "report.md").read_text()
     assert text == REPORT.replace("## Plots\n\n![a](plots/a.png)\n\n", "")
     assert (tmp_path / "results" / "depth" / "report.md").read_text() == REPORT
+
+
+def test_what_an_earlier_publication_left_is_removed(runs, tmp_path):
+    to = tmp_path / "results"
+    stale = ["loss/plots/a.png", "loss/plan.json", "datasets/report.md", "datasets/PEMS04/report.md", "depth/table.md"]
+    kept = ["loss/notes.txt", "embedding/report.md", "bench.md", "datasets/own/notes.txt"]
+    for name in (*stale, *kept):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_text("old")
+    publish(runs, to)
+    assert [name for name in stale if (to / name).exists()] == []
+    assert [(to / name).read_text() for name in kept] == ["old"] * len(kept)
+    assert not (to / "datasets" / "PEMS04").exists()
+    assert (to / "loss" / "report.md").read_text() != "old" and (to / "datasets" / "table.md").read_text() == "md"
+
+
+def test_results_run_depth_with_its_seeds_before_all():
+    """So that the page over all matrices has the depth matrix with all its seeds."""
+    root = Path(__file__).parents[2]
+    shown = subprocess.run(["make", "-n", "results"], cwd=root, capture_output=True, text=True, check=True).stdout
+    runs = re.findall(r" ablate ([a-z ]+) --dataset (\S+) --seeds (\d)", shown)
+    assert runs == [("depth", "METR-LA", "3"), ("all baselines", "METR-LA", "1"), ("datasets", "at-hand", "1")]
