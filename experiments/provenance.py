@@ -81,8 +81,9 @@ def _cpu_model() -> str:
 
 
 def command() -> str:
-    """The command line of this process as the user would type it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process as the user would type it, also where it was run as a module."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["altformer" if name == "cli.py" else name, *sys.argv[1:]])
 
 
 def started_by() -> dict[str, Any]:
