@@ -13,6 +13,7 @@ from ablations.report_sections import judged_by
 from ablations.run import Finished
 from ablations.union import shared_cells, sharing
 from altformer.files import write_text
+from experiments.compose import profile_layer
 from experiments.provenance import command
 
 
@@ -29,6 +30,8 @@ def _sections(folder: Path, union: Finished, matrices: Sequence[Finished]) -> It
     yield f"# {escape(report.title)}"
     if marker:
         yield marker
+    if union.plan.profile == "quick":
+        yield _what_quick_means()
     cells = sum(len(plan.cells) for plan in plans)
     yield (
         f"{len(plans)} matrices with {cells} cells, {len(sharing(plans))} of them distinct. Cells that "
@@ -39,6 +42,21 @@ def _sections(folder: Path, union: Finished, matrices: Sequence[Finished]) -> It
         yield from _matrix(folder, one, marker)
     yield "## Provenance"
     yield table(["what", "value"], [("command", command()), *(row for row in report.provenance if row[0] != "command")])
+
+
+def _what_quick_means() -> str:
+    """The profile in one sentence, from its file."""
+    values = profile_layer("quick").values
+    shown = ", ".join(f"{path.rpartition('.')[2]} {_plain(value)}" for path, value in values.items())
+    return escape(
+        f"Quick is sized for a CPU: {shown}, except where a matrix varies or sets a field itself. That is a small "
+        "model after a few steps of training, scored on some of the windows: it shows that everything runs, and "
+        "at most large effects, never how good a fully trained model is."
+    )
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _claims(matrices: Sequence[Finished], marker: str) -> Iterator[str]:

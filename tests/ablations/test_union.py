@@ -300,4 +300,5 @@ def test_one_page_over_all_names_every_claim(files, tmp_path):
     assert "| rates | high is worse | high | not testable here (no numbers of both high and low) |" in text
     assert text.count("not comparable with published numbers") == 4
     assert text.count("are judged by the test MAE.") == 1
+    assert "embed\\_dim 32, patch\\_len 3, batch\\_size 8, epochs 5" in text, "what quick means, from its file"
     assert text.index("## Claims") < text.index("## rates") < text.index("## drops") < text.index("## Provenance")
