@@ -23,6 +23,15 @@ ALL = "all"  # the name of all shipped matrices together
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
 
+def _known_objective(value: str) -> str:
+    if value not in OBJECTIVES:
+        raise ValueError(str(unknown_name("objective", value, OBJECTIVES)))
+    return value
+
+
+Objective = Annotated[str, AfterValidator(_known_objective)]
+
+
 def _list_of_values(value: Any) -> Any:
     """A list with something in it, or one for each profile."""
     lists = list(value.values()) if is_per_profile(value) else [value]
@@ -75,7 +84,7 @@ class Matrix(Strict):
     baseline: str | None = Field(None, coerce_numbers_to_str=True)
     labels: str | None = None
     seeds: PerProfile = PerProfile(quick=3, full=5)
-    objective: str = "val_mae"
+    objective: Objective = "val_mae"
     kind: Literal["comparison", "search"] = "comparison"
     scheduler: Annotated[NoScheduler | Asha, Field(discriminator="type")] = NoScheduler()
     resources: Resources = Resources()
@@ -114,13 +123,6 @@ class Matrix(Strict):
         if value is None:
             return {"type": "none"}
         return {"type": value} if isinstance(value, str) else value
-
-    @field_validator("objective")
-    @classmethod
-    def _known_objective(cls, value: str) -> str:
-        if value not in OBJECTIVES:
-            raise ValueError(str(unknown_name("objective", value, OBJECTIVES)))
-        return value
 
     @property
     def reported(self) -> str:

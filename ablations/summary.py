@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ablations.arms import Arm
 from ablations.plan import Plan, PlannedCell
-from ablations.report_data import ReportData
+from ablations.report_data import ReportData, metric_name
 from ablations.run import Finished
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
@@ -114,7 +114,7 @@ def _arm_row(plan: Plan, arm: Arm) -> list[str]:
 def print_result(finished: Finished) -> None:
     """The outcome, the table of arms, and where the rest is."""
     plan, report, outcome = finished.plan, finished.report, finished.outcome
-    table = _table("arm", "n", "test MAE", "vs baseline", "verdict")
+    table = _table("arm", "n", metric_name(report.reported), "vs baseline", "verdict")
     for arm in report.arms:
         summary = arm.metrics.get(report.reported)
         mean = "-" if summary is None or summary.mean is None else f"{summary.mean:.3f}"

@@ -215,7 +215,10 @@ def _dataset_plan(running: Running, name: str, stage: DatasetsStage, dataset: st
         source = compose(tuning.base_file, dataset=dataset, profile=campaign.profile, settings=settings).dataset
         campaign = replace(campaign, dataset=dataset, data=load(source))
     arms: StageArms = stage_arms(campaign, name, running.winner, {"winner": stage.settings})
-    return replace(stage_plan(campaign, name, arms, baseline="winner"), folder=_beside(running, name, dataset))
+    return replace(
+        stage_plan(campaign, name, arms, baseline="winner", objective=stage.objective),
+        folder=_beside(running, name, dataset),
+    )
 
 
 def _flat(part: str, scores: Scores) -> dict[str, float]:

@@ -138,6 +138,7 @@ def stage_plan(
     scheduler: Mapping[str, Any] | None = None,
     epochs: int | None = None,
     seeds: int | None = None,
+    objective: str | None = None,
 ) -> Plan:
     """The matrix of a stage resolved to cells, in the campaign's folder; with a scheduler it is a search."""
     tuning = campaign.tuning
@@ -152,7 +153,7 @@ def stage_plan(
             "baseline": None if baseline is None else arms.twins.get(baseline, baseline),
             "kind": "comparison" if baseline is not None else "search",
             "seeds": seeds or campaign.seeds_of(stage),
-            "objective": tuning.objective,
+            "objective": objective or tuning.objective,
             "scheduler": {"type": "none"} if scheduler is None else scheduler,
             "resources": tuning.resources,
         }

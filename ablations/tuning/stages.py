@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ablations.matrix import Asha, NoScheduler, Values
+from ablations.matrix import Asha, NoScheduler, Objective, Values
 from ablations.per_profile import PerProfile
 from ablations.tuning.search import Dimension
 from altformer.schema import Strict
@@ -127,10 +127,12 @@ class PostprocessingStage(Stage):
 class DatasetsStage(Stage):
     """The winner trained on other data sets: those named, or all that are ``at-hand``.
 
-    ``settings`` are fields in which it is trained otherwise than it was tuned, such as the loss of published numbers.
+    ``settings`` are fields in which it is trained otherwise than it was tuned, such as the loss of published numbers,
+    and ``objective`` what its reports are by then (None: the plan's own).
     """
 
     type: Literal["datasets"]
+    objective: Objective | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     datasets: Literal["at-hand"] | list[str] = "at-hand"
 

@@ -291,6 +291,19 @@ def test_the_gate_leads_the_way(level, stages, campaign, make_record, capsys):
     assert list(run.folder.glob(f"{run.folder.name}-datasets/table.*"))
 
 
+def test_the_winner_meets_the_data_sets_as_published_numbers_are_made(campaign, make_record):
+    """Tuned by the guide's scoring, but trained, selected and reported by the field's."""
+    stage = "datasets: {type: datasets, datasets: [simulated], seeds: 2"
+    run = campaign(text=PLAN.replace(stage, f"{stage}, settings: {{loss: masked_mae}}, objective: val_mae"))
+    assert run_campaign(run, Cluster(make_record, 4.3)) == 0
+    [written] = run.folder.glob("*-datasets*/plan.json")
+    plan = json.loads(written.read_text())
+    assert plan["matrix"]["objective"] == "val_mae" and run.tuning.objective == "val_mae_unmasked"
+    for cell in plan["cells"]:
+        config = json.loads((run.out / "cells" / cell["cell_hash"] / "record.json").read_text())["config"]
+        assert config["training"]["loss"] == "masked_mae" and config["training"]["scheduler"]["type"] == "OneCycleLR"
+
+
 @pytest.mark.parametrize("profile", ["quick", "full"])
 @pytest.mark.parametrize(("level", "way"), [(4.0, "full_training"), (4.3, "fine_tuning"), (5.0, "phase1_only")])
 def test_the_shipped_plan_runs_every_way_to_its_end(level, way, profile, campaign, make_record, monkeypatch, tmp_path):
