@@ -1,4 +1,4 @@
-"""Publish the matrices of a run below experiments/results: ``make results``.
+"""Publish the matrices and the tuning campaign of a run below experiments/results: ``make results``.
 
 Every matrix gets a folder with its report and table (the depth matrix also its plots, which the README shows); the
 newest page over several matrices becomes ``summary.md``, with its links pointing there.
@@ -21,6 +21,7 @@ SEVERAL = ("all", "several")  # plans of several matrices, which only the page o
 PUBLISHED = ("report.md", "cells.csv", "plan.json")
 TABLES = ("table.md", "table.tex", "table.csv")
 LINK = re.compile(r"\]\(\.\./([^/)]+)/report\.md\)")
+STAGE_REPORTS = re.compile(r"^In full: .*\n\n?", re.MULTILINE)
 PLOTS = re.compile(r"^## Plots\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
 
 
@@ -44,6 +45,10 @@ def publish(runs: Path, to: Path) -> list[Path]:
         name = re.sub(r"-\d+-data-sets-\w+$", "", table.parent.name)
         (to / name).mkdir(parents=True, exist_ok=True)
         written += [Path(shutil.copy2(table.with_name(file), to / name / file)) for file in TABLES]
+    campaigns = sorted((path.parent for path in runs.glob("*/decisions.jsonl")), key=_age)
+    written += [_publish_campaign(campaign, to / campaign.name.partition("-")[0]) for campaign in campaigns[-1:]]
+    if campaigns:
+        written += [Path(shutil.copy2(ledger, to / ledger.name)) for ledger in sorted(runs.glob("test_ledger-*.jsonl"))]
     if summaries := sorted(runs.glob("*/summary.md"), key=_age):
         text = LINK.sub(lambda found: _link(found[1], places), summaries[-1].read_text())
         write_text(to / "summary.md", text)
@@ -58,6 +63,8 @@ def _places(runs: Path) -> dict[str, str]:
     """
     newest: dict[tuple[str, str], str] = {}
     for report in sorted(runs.glob("*/report.md"), key=_age):
+        if not (report.parent / "plan.json").is_file():  # a tuning campaign
+            continue
         plan = _plan(report.parent)
         if plan["matrix"]["name"] not in SEVERAL:
             newest[plan["matrix"]["name"], plan["dataset"]] = report.parent.name
@@ -87,6 +94,16 @@ def _remove_published(folder: Path) -> None:
         shutil.rmtree(place / "plots", ignore_errors=True)
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+
+
+def _publish_campaign(campaign: Path, target: Path) -> Path:
+    """A tuning campaign's report, decisions and table over the data sets, without the reports of its stages."""
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / "report.md", STAGE_REPORTS.sub("", (campaign / "report.md").read_text()))
+    shutil.copy2(campaign / "decisions.jsonl", target / "decisions.jsonl")
+    for table in campaign.glob("*-datasets/table.*"):
+        shutil.copy2(table, target / table.name)
+    return target
 
 
 def _link(folder: str, places: Mapping[str, str]) -> str:

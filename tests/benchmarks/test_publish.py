@@ -43,6 +43,21 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
+def test_a_tuning_campaign_is_published_with_its_decisions_and_the_ledgers(runs, tmp_path):
+    campaign = runs / "tuning-METR-LA-0a1b2c"
+    table = campaign / f"{campaign.name}-datasets" / "table.md"
+    table.parent.mkdir(parents=True)
+    table.write_text("table\n")
+    (campaign / "report.md").write_text("# Plan\n\nIn full: [a](a/report.md), [b](b/report.md)\n\nend\n")
+    (campaign / "decisions.jsonl").write_text("{}\n")
+    (runs / "test_ledger-METR-LA.jsonl").write_text("{}\n")
+    to = tmp_path / "results"
+    publish(runs, to)
+    assert (to / "tuning" / "report.md").read_text() == "# Plan\n\nend\n"
+    assert {path.name for path in (to / "tuning").iterdir()} == {"report.md", "decisions.jsonl", "table.md"}
+    assert (to / "test_ledger-METR-LA.jsonl").is_file() and (to / "depth" / "report.md").is_file()
+
+
 def test_every_matrix_has_its_folder_and_the_links_of_the_summary_resolve(runs, tmp_path):
     to = tmp_path / "results"
     publish(runs, to)
