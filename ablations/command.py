@@ -6,12 +6,11 @@ import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ablations.arms import WINDOWS
 from ablations.matrix import Matrix, load_matrices
-from ablations.surroundings import connect, given_resources, ray_address, settle, slots
+from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots
 from altformer.errors import UserError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
@@ -30,16 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data set (default: the base experiment's); auto: METR-LA, else simulated; several with commas; "
         "at-hand: every known one whose file is there",
     )
-    parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 (default: the matrix's)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
-    parser.add_argument("--address", help="Ray cluster: auto, host:port or ray:// (default: RAY_ADDRESS, else own)")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field in every arm")
     parser.add_argument("--scheduler", choices=("none", "asha"), help="early stopping (default: the matrix's)")
-    parser.add_argument("--workers", type=int, help="DDP workers per trial (default: the matrix's)")
-    parser.add_argument("--cpus-per-worker", type=int, help="CPU threads per worker (default: the matrix's)")
-    parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
-    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+    add_surroundings(parser, "matrix")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and run nothing")
 
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 from cluster.resources import Resources
 from experiments.cell import Machine
+
+
+def add_surroundings(parser: argparse.ArgumentParser, owner: str) -> None:
+    """Declare the options of every command that runs cells; ``owner`` has the resources where nothing is said."""
+    parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
+    parser.add_argument("--address", help="Ray cluster: auto, host:port or ray:// (default: RAY_ADDRESS, else own)")
+    parser.add_argument("--workers", type=int, help=f"DDP workers per trial (default: the {owner}'s)")
+    parser.add_argument("--cpus-per-worker", type=int, help=f"CPU threads per worker (default: the {owner}'s)")
+    parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
 
 
 def ray_address(args: argparse.Namespace) -> str | None:

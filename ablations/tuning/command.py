@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ablations.surroundings import connect, given_resources, ray_address, settle, slots
+from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots
 from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning, tuning_file
 from altformer.errors import UserError, unknown_name
 from cluster.resources import Resources
@@ -22,15 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="tuning", help="tuning plan: a path, or the shipped one (tuning)")
     parser.add_argument("--sampler", choices=SAMPLERS, help="how to search: grid, or tpe (Optuna); default: the plan's")
     parser.add_argument("--dataset", help="data set (default: the base experiment's); auto: METR-LA, else simulated")
-    parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 of every arm (default: each stage's)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
-    parser.add_argument("--address", help="Ray cluster: auto, host:port or ray:// (default: RAY_ADDRESS, else own)")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field in every stage")
-    parser.add_argument("--workers", type=int, help="DDP workers per trial (default: the plan's)")
-    parser.add_argument("--cpus-per-worker", type=int, help="CPU threads per worker (default: the plan's)")
-    parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
-    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+    add_surroundings(parser, "plan")
     parser.add_argument("--dry-run", action="store_true", help="print stages, gates and the first cells; run nothing")
 
 
