@@ -25,7 +25,7 @@ ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 	ablation-capacity ablation-stages ablation-all ablation-datasets
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-23s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -106,11 +106,12 @@ bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 
 RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)
-results: $(STAMP) ## run all matrices anew (quick, one seed; depth three) and publish experiments/results
+results: $(STAMP) ## run all matrices and the tuning plan anew (quick, one seed; depth three), publish experiments/results
 	@rm -rf $(RESULTS)
 	@$(ALTFORMER) ablate depth --dataset METR-LA --seeds 3 $(QUICK)
 	@$(ALTFORMER) ablate all baselines --dataset METR-LA --seeds 1 $(QUICK)
 	@$(ALTFORMER) ablate datasets --dataset at-hand --seeds 1 $(QUICK)
+	@$(ALTFORMER) tune experiments/tuning.yaml --dataset METR-LA --seeds 1 $(QUICK)
 	@$(BIN)/python -m benchmarks.publish $(RESULTS)
 
 mlflow-ui: $(STAMP) ## open the MLflow pages of the runs on this machine
