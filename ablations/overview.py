@@ -49,7 +49,7 @@ def _what_quick_means() -> str:
     values = profile_layer("quick").values
     shown = ", ".join(f"{path.rpartition('.')[2]} {_plain(value)}" for path, value in values.items())
     return escape(
-        f"Quick is sized for a CPU: {shown}, except where a matrix varies or sets a field itself. That is a small "
+        f"Quick is sized for a CPU: {shown}, except where a matrix or --set says otherwise. That is a small "
         "model after a few steps of training, scored on some of the windows: it shows that everything runs, and "
         "at most large effects, never how good a fully trained model is."
     )

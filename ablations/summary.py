@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 
@@ -130,7 +131,8 @@ def print_result(finished: Finished) -> None:
     _print_claims(report)
     print(f"Cells: {_counts(plan.cells)}")
     print(f"Report: {plan.folder / 'report.md'}")
-    print("Compare the runs in MLflow: make mlflow-ui (or: altformer mlflow-ui)")
+    out = plan.cells[0].cell.folder.parents[1]
+    print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
     if outcome is not None and outcome.interrupted:
         print(f"Interrupted ({outcome.interrupted}): finished cells are kept; the same command goes on.")
 

@@ -91,7 +91,8 @@ def choose(candidates: Sequence[Run], best: int | None = None, seeds: Sequence[i
         members = sorted(members, key=lambda run: flatten("val", run.record["val"])[metric])[:best]
     _refuse_twins(members)
     if not least <= len(members) <= most:
-        advice = f"; --best {most} chooses by validation MAE" if len(members) > most else ""
+        more = "; --seeds 0,1,2 adds a run's siblings, --matrix FOLDER --arm ARM takes an arm's runs"
+        advice = f"; --best {most} chooses by validation MAE" if len(members) > most else more
         raise UserError(f"an ensemble has {least} to {most} members, got {len(members)}{advice}")
     return members
 

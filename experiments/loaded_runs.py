@@ -62,7 +62,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     first = runs[0]
     for k, run in enumerate(runs[1:], start=1):
         if run.hash in [other.hash for other in runs[:k]]:
-            raise UserError(f"run {run.hash} is given twice")
+            raise UserError(f"run {run.hash} is given twice (a name stands for its newest run; try --seeds)")
         if run.record["data_hash"] != first.record["data_hash"]:
             raise UserError(
                 f"runs of different data: {first.hash} is of {first.record['dataset']} "

@@ -95,8 +95,18 @@ def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Traine
     if record and record["status"] in ("done", "diverged"):
         print(f"{name}: this very run is finished; --again trains it anew")
     else:
+        print(_what_is_trained(name, config, data, device), flush=True)
         record = _train(cell, data, name, args)
     return Trained(name, cell, record, data.step_minutes)
+
+
+def _what_is_trained(name: str, config: Config, data: Any, device: str) -> str:
+    """One line before a training that may take hours."""
+    training, (rows, sensors) = config.training, data.values.shape
+    limit = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
+    where = f"{data.name} ({rows} rows x {sensors} sensors)"
+    hint = "; --profile quick is sized for a CPU" if device == "cpu" and not limit else ""
+    return f"{name}: {config.model.type} on {where}, up to {training.epochs} epochs{limit} on {device}{hint}"
 
 
 def field_options(rest: list[str]) -> dict[str, Any]:

@@ -183,9 +183,7 @@ def _parse_times(path: Path, column: pd.Series[Any]) -> Times:
     try:
         parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
         if parsed.isna().any():
-            with warnings.catch_warnings():  # of guessing: a wrong guess shows in the check of the steps
-                warnings.simplefilter("ignore", UserWarning)
-                parsed = pd.to_datetime(column, errors="coerce")
+            parsed = _guess_times(path, column)
     except ValueError:
         raise UserError(f"{path}: column '{column.name}' mixes time zones; write all times in one, best UTC") from None
     bad = parsed.isna().to_numpy()
@@ -193,6 +191,22 @@ def _parse_times(path: Path, column: pd.Series[Any]) -> Times:
         row = int(np.argmax(bad))
         raise UserError(f"{path}: column '{column.name}' holds {column.iloc[row]!r} in row {row}, expected a time")
     return _wall_times(pd.DatetimeIndex(parsed))
+
+
+def _guess_times(path: Path, column: pd.Series[Any]) -> pd.Series[Any]:
+    """Times in another form than ISO 8601; UserError where day and month could be meant either way round."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        read = [pd.to_datetime(column, errors="coerce", dayfirst=dayfirst) for dayfirst in (False, True)]
+    whole = [parsed for parsed in read if not parsed.isna().any()]
+    if len(whole) == 2 and not whole[0].equals(whole[1]):
+        row = int(np.argmax((whole[0] != whole[1]).to_numpy()))
+        either = " or ".join(f"{parsed.iloc[row]:%Y-%m-%d}" for parsed in whole)
+        raise UserError(
+            f"{path}: column '{column.name}' holds {column.iloc[row]!r} in row {row}, which may be {either}; "
+            "write times as 2026-01-31 00:00"
+        )
+    return whole[0] if whole else read[0]
 
 
 def _wall_times(index: pd.DatetimeIndex) -> Times:

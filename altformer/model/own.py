@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from torch import nn
+from torch import Tensor, nn
 
 from altformer.errors import UserError, unknown_name
 from altformer.model.own_config import OwnModelConfig
@@ -12,7 +12,10 @@ from altformer.model.shape import ForecastShape
 
 
 def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
-    """The user's model; UserError when its class cannot be imported, is no module, or refuses the options."""
+    """The user's model; UserError when its class cannot be imported, is no module, or fails with the options.
+
+    So does a forecast of another form than (b,h,n), which a loss might broadcast in silence.
+    """
     module_name, _, name = config.class_path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -30,6 +33,17 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
         model: nn.Module = made(shape, **config.options)
     except TypeError as error:
         raise UserError(f"model.class: {config.class_path}(shape, **options) refused its options: {error}") from error
+    except Exception as error:
+        raised = f"{type(error).__name__}: {error}"
+        raise UserError(f"model.class: {config.class_path}(shape, **options) raised {raised}") from error
+
+    def check(module: nn.Module, inputs: tuple[Tensor, ...], forecast: Tensor) -> None:
+        expected = (len(inputs[0]), shape.output_len, shape.num_sensors)
+        if tuple(forecast.shape) != expected:
+            got = tuple(forecast.shape)
+            raise UserError(f"model.class: {config.class_path} returned {got}, expected (b,h,n) = {expected}")
+
+    model.register_forward_hook(check)
     return model
 
 

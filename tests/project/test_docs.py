@@ -48,6 +48,18 @@ def test_commands_exist_and_parse(command):
         locate(field.removeprefix("--"))
 
 
+def test_the_matrix_of_the_documents_is_one(tmp_path):
+    from ablations.arms import expand
+    from ablations.matrix import Matrix, load_matrix
+
+    text = (ROOT / "docs" / "matrix.md").read_text()
+    [block] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block)
+    assert [arm.name for arm in expand(load_matrix(tmp_path / "mine.yaml"))] == ["ours", "narrow", "stid"]
+    described = set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", text, re.MULTILINE))
+    assert {name for pair in described for name in pair if name} == set(Matrix.model_fields), "every key has its row"
+
+
 def links():
     for path in DOCUMENTS:
         for target in LINK.findall(path.read_text()):

@@ -72,6 +72,10 @@ def test_wall_time_is_kept_and_days_may_come_first(tmp_path):
     assert read_table(tmp_path / "x.csv").times[0] == np.datetime64("2024-03-01T00:00")
     (tmp_path / "y.csv").write_text("time,a\n13/02/2024 00:00,1\n13/02/2024 00:05,2\n")
     assert read_table(tmp_path / "y.csv").times[1] == np.datetime64("2024-02-13T00:05")
+    (tmp_path / "z.csv").write_text("time,a\n12.02.2024,1\n13.02.2024,2\n")
+    assert read_table(tmp_path / "z.csv").times[0] == np.datetime64("2024-02-12"), (
+        "the second row says which is the day"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,8 @@ def test_wall_time_is_kept_and_days_may_come_first(tmp_path):
         ("time,a\n1,2\n3,4\n", "no time column: column 'time' holds numbers"),
         ("time,a\n2024-03-01 00:00,1\n2024-03-01 00:05,fast\n", "wrong dtype: column 'a' holds 'fast' in row 1"),
         ("time,a\n2024-03-01 00:00,1\nyesterday,2\n", "'yesterday' in row 1, expected a time"),
+        ("time,a\n05.01.2026 00:00,1\n05.01.2026 00:05,2\n", "which may be 2026-05-01 or 2026-01-05; write times as"),
+        ("time,a\n01/02/2026,1\n02/02/2026,2\n", "'01/02/2026' in row 0, which may be 2026-01-02 or 2026-02-01"),
         ("time,a\n2024-03-01 00:00,True\n2024-03-01 00:05,False\n", "wrong dtype: column 'a'"),
         ("time,a\n2024-03-01 00:00,1,2\n2024-03-01 00:05,1,2\n", "more fields than the 2 of the header"),
         ("time,a\n2024-03-01 00:00,1\n2024-03-01 00:05,1,2\n", r"not a readable \.csv"),

@@ -25,6 +25,15 @@ class Steady(nn.Module):
     def forward(self, reading, observed, time_of_day, day_of_week):
         return (reading[:, -1:] * self.weight).expand(-1, self.output_len, -1)
 
+class Turned(Steady):
+    def forward(self, *inputs):
+        return super().forward(*inputs).transpose(1, 2)
+
+class Wide(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.size = shape.width
+
 class NoModel:
     def __init__(self, shape):
         pass
@@ -71,11 +80,18 @@ def test_an_own_model_is_built_with_its_options_and_forecasts(own, draw, shape):
         ("mine.nets:NoModel", {}, "'mine.nets:NoModel' is no torch.nn.Module class"),
         ("mine.nets:steady", {}, "'mine.nets:steady' is no torch.nn.Module class"),
         ("mine.nets:Steady", {"scales": 2}, "mine.nets:Steady.*refused its options.*scales"),
+        ("mine.nets:Wide", {}, "mine.nets:Wide.*raised AttributeError: .*'width'"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_its_name(class_path, options, message, own):
     with pytest.raises(UserError, match=message):
         own(class_path, **options)
+
+
+def test_a_forecast_of_another_form_is_refused_where_a_loss_might_broadcast_it(own, draw, shape):
+    message = rf"mine.nets:Turned returned \(2, {shape.num_sensors}, {shape.output_len}\), expected \(b,h,n\) = \(2, "
+    with pytest.raises(UserError, match=message):
+        own("mine.nets:Turned")(*draw())
 
 
 def test_a_mistake_inside_the_users_module_is_shown_as_it_is(own, tmp_path):
