@@ -211,10 +211,10 @@ REFUSING = [(path, field) for path, field in leaves(Config) if wrong_values(fiel
 @given(data=st.data())
 def test_any_invalid_value_is_refused_with_field_and_value(data):
     path, field = data.draw(st.sampled_from(REFUSING))
-    refused(path, data.draw(wrong_values(field)))
+    check_refused(path, data.draw(wrong_values(field)))
 
 
-def refused(path, wrong):
+def check_refused(path, wrong):
     """A configuration that is valid but for one value is refused, and the message names rule, field and value."""
     values: dict[str, Any] = {"dataset": {"name": "simulated"}}
     target = values
@@ -238,7 +238,7 @@ NUMBERS = [path for path, field in REFUSING if field.annotation in (int, float, 
 @pytest.mark.parametrize("path", NUMBERS, ids=".".join)
 def test_no_number_is_infinite_or_none(path, value):
     """What the search draws by chance, for every field."""
-    refused(path, value)
+    check_refused(path, value)
 
 
 def test_the_search_for_invalid_values_reaches_every_section():
