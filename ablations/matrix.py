@@ -59,6 +59,28 @@ class Asha(Strict):
     reduction_factor: int = Field(3, ge=2)
 
 
+class Futility(Strict):
+    """Stops an arm that is shown to be worse than the baseline by more than ``margin`` at a rung; for comparisons.
+
+    ``rungs`` are shares of the baseline's epochs. At each, once all seeds of an arm are there, a one-sided paired t
+    test asks whether its best objective so far is worse than the baseline's by more than ``margin``, at ``alpha``
+    divided by the number of rungs. Neither the order of arrival nor other arms play a part; the baseline is never
+    stopped.
+    """
+
+    type: Literal["futility"] = "futility"
+    rungs: tuple[float, ...] = (0.25, 0.5)
+    margin: float = Field(0.02, ge=0)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 < share < 1 for share in value) or list(value) != sorted(set(value)):
+            raise ValueError("takes rising shares of the epochs between 0 and 1, such as [0.25, 0.5]")
+        return value
+
+
 class Matrix(Strict):
     """Arms x seeds over one base experiment.
 
@@ -72,6 +94,9 @@ class Matrix(Strict):
     set and model). Arms of ``needs_graph`` are left out, with a note, on data without a road graph. ``part_of_all``
     says whether ``altformer ablate all`` runs the matrix, ``paper_table`` whether the table over data sets is written
     for one data set too. The ``note`` is for the report's readers.
+    ``margin`` is the difference in the reported metric below which two arms count as equivalent, ``looks`` how often
+    the report may be looked at with more seeds each time (alpha is divided by it), ``tune_per_arm`` the values of
+    fields of which each arm gets those that do best on validation.
     """
 
     name: str = Field(min_length=1)
@@ -86,7 +111,10 @@ class Matrix(Strict):
     seeds: PerProfile = PerProfile(quick=3, full=5)
     objective: Objective = "val_mae"
     kind: Literal["comparison", "search"] = "comparison"
-    scheduler: Annotated[NoScheduler | Asha, Field(discriminator="type")] = NoScheduler()
+    scheduler: Annotated[NoScheduler | Asha | Futility, Field(discriminator="type")] = NoScheduler()
+    margin: float = Field(0.02, gt=0)
+    looks: int = Field(1, ge=1)
+    tune_per_arm: dict[str, Values] = Field(default_factory=dict)
     resources: Resources = Resources()
     claims: tuple[Claim, ...] = ()
     aliases: dict[str, Alias] = Field(default_factory=dict)
@@ -239,7 +267,7 @@ def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]
     errors = error.errors()
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a typo is why one is missing
     keys = tuple(str(key) for key in first["loc"])
-    if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha"):
+    if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha", "futility"):
         keys = (keys[0], *keys[2:])  # pydantic names the member of the union too
     keys = _without_block(keys)
     place = _place(path, lines, keys)

@@ -10,7 +10,7 @@ from ablations.markdown import escape, table
 from ablations.numbers import MISSING, difference, spread
 from ablations.report_data import ReportData, metric_name
 from ablations.report_sections import judged_by
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.union import shared_cells, sharing
 from altformer.files import write_text
 from experiments.compose import profile_layer

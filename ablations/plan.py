@@ -19,7 +19,7 @@ from ablations.arms import (
     settings_fields,
     varied_fields,
 )
-from ablations.matrix import Matrix, NoScheduler
+from ablations.matrix import Asha, Matrix
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
@@ -60,6 +60,7 @@ class Plan:
     scheduler: dict[str, Any]  # as it is noted in the records of cells it stops
     claimed_params: Mapping[str, int] = field(default_factory=dict)  # those of the full profile that claims are about
     notes: tuple[str, ...] = ()  # what a reader must know besides the cells
+    expected: Mapping[str, float] = field(default_factory=dict)  # seconds in a slot by cell hash, for cells to run
 
     def settled(self, planned: PlannedCell) -> bool:
         """Done and diverged cells are; a stopped one only under the very scheduler that stopped it."""
@@ -215,7 +216,7 @@ def _earlier_seeds(folder: Path) -> int:
 
 def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Config]) -> None:
     """UserError where a scheduler would first look at a cell after the last epoch of every arm."""
-    if isinstance(matrix.scheduler, NoScheduler):
+    if not isinstance(matrix.scheduler, Asha):
         return
     grace, epochs = matrix.scheduler.grace_period.of(profile), max(one.training.epochs for one in configs.values())
     if grace > epochs:

@@ -11,8 +11,8 @@ from pathlib import Path
 from ablations.overview import write_overview
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
-from ablations.report import write_tables
-from ablations.run import Finished, run_plan
+from ablations.report_files import write_tables
+from ablations.running import Finished, run_plan
 from ablations.union import joins, make_union
 from cluster.connection import Connection
 

@@ -39,6 +39,10 @@ class Comparison:
 
     ``p`` is of the two-sided paired t test, ``p_holm`` after Holm's correction over the arms of the matrix, ``d_z`` the
     mean difference in standard deviations of the differences (Cohen 1988). None where there is no such number.
+    ``p_wilcoxon`` is of the two-sided exact signed-rank test, from six seeds on. ``p_equivalent`` is of two one-sided
+    tests against a margin after Holm's correction; ``equivalent`` says whether it is below alpha. ``detectable`` is the
+    smallest mean difference that these seeds, with this spread, would have shown at Holm's first step;
+    ``seeds_needed`` the seeds that would show the observed one with a power of 80 %.
     """
 
     seeds: tuple[int, ...]
@@ -50,6 +54,11 @@ class Comparison:
     d_z: float | None
     verdict: Verdict
     note: str = ""
+    p_wilcoxon: float | None = None
+    p_equivalent: float | None = None
+    equivalent: bool = False
+    detectable: float | None = None
+    seeds_needed: int | None = None
 
 
 def t_interval(values: Floats) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from ablations.arms import Arm
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData, metric_name
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
 from experiments.provenance import versions

@@ -95,6 +95,8 @@ def train(
     def end(status: Status, test: dict[str, Any] | None = None) -> Result:
         return _result(status, progress, test, count_parameters(model))
 
+    if progress.epoch and context.should_stop() == "scheduler":  # it waited for this since its last epoch
+        return end("stopped")
     while progress.epoch < optimizer.epochs and not _out_of_patience(config, progress):
         started = time.perf_counter()
         metrics = {"epoch": progress.epoch + 1, **_train_epoch(training, progress.epoch + 1)}
@@ -109,7 +111,7 @@ def train(
             checkpoints.save(model, optimizer, progress)
         context.report(metrics)
         if reason := context.should_stop():
-            return end("interrupted" if reason == "interrupted" else "stopped")
+            return end("stopped" if reason == "scheduler" else "interrupted")
 
     if context.world_size > 1:
         dist.barrier()  # rank 0 has written the checkpoint that all read now

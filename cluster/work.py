@@ -24,6 +24,7 @@ class Work:
 
     `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched.
     `epochs` is the number planned, if known: the table shows it, and no scheduler stops a cell at its last epoch.
+    `expected_seconds` is what the plan expects the cell to take in its slot, if it expects anything.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Work:
     params: dict[str, Scalar] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     epochs: int | None = None
+    expected_seconds: float | None = None
 
 
 class TrialContext(Protocol):
@@ -73,13 +75,17 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption."""
+    """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption.
+
+    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), each None otherwise.
+    """
 
     ended: dict[str, Ended]
     left: tuple[Work, ...]
     interrupted: str | None
     slots: int
     seconds: float
+    budget: str | None = None
 
 
 class Listener:
@@ -96,6 +102,9 @@ class Listener:
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """The cell reported `metrics`, exactly these."""
+
+    def cell_paused(self, work: Work) -> None:
+        """The cell waits at a rung, without a slot, for the others of its arm; `cell_started` tells when it goes on."""
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """The cell's train function has returned (or failed) and its slot is free."""

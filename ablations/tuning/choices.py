@@ -9,7 +9,7 @@ from functools import partial
 from ablations.cells import CellResult
 from ablations.numbers import MISSING
 from ablations.plan import Plan
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.tuning.campaign import (
     Campaign,
     Settings,

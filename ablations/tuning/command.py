@@ -88,7 +88,7 @@ class Session:
 
     def run_plan(self, plan: Any) -> Any:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
-        from ablations.run import run_plan
+        from ablations.running import run_plan
         from ablations.summary import print_plan, print_result
 
         print_plan(plan, self.slots())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablations.plan import Plan
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.tuning.campaign import Campaign, Winner
 from ablations.tuning.decision import Decision, DecisionLog
 from ablations.tuning.ledger import Ledger

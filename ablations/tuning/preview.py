@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ablations.plan import Plan
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.summary import print_plan
 from ablations.tuning.advanced import chosen_datasets, winner_plan
 from ablations.tuning.campaign import Campaign, Settings, Winner, stage_arms

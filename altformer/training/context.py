@@ -23,7 +23,7 @@ class Context(Protocol):
         """Hand over the results of one epoch (key ``epoch``, 1-based); may block until it is known whether to go on."""
 
     def should_stop(self) -> str | None:
-        """None to go on, else why the run ends here: ``scheduler`` or ``interrupted``."""
+        """None to go on, else why the run ends here: ``scheduler``, or anything else, to be resumed later."""
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Called after each training step; must return at once and not look at tensors."""

@@ -284,7 +284,7 @@ def test_the_same_matrix_twice_at_once_is_refused(matrix, tmp_path, capsys):
     import fcntl
 
     out = tmp_path / "runs"
-    from ablations.run import _only_writer
+    from ablations.running import _only_writer
     from altformer.errors import UserError
 
     out.mkdir()

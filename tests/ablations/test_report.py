@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 from scipy import stats
 
 from ablations.markdown import code_block, escape, table
-from ablations.report import markdown, write_report
 from ablations.report_data import QUICK_NOTE, ReportData
+from ablations.report_files import write_report
+from ablations.report_markdown import markdown
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

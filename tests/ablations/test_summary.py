@@ -17,7 +17,7 @@ from ablations.matrix import PACKAGE, load_matrix, shipped_matrices
 from ablations.plan import Plan, make_plan
 from ablations.report_data import build_report
 from ablations.report_facts import RunInfo
-from ablations.run import Finished
+from ablations.running import Finished
 from ablations.several import FinishedGroup, Group, make_group
 from ablations.summary import print_finished, print_group
 from experiments.cell import Machine, write_failure

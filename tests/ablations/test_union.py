@@ -286,7 +286,7 @@ def test_one_page_over_all_names_every_claim(files, tmp_path):
     from ablations.overview import write_overview
     from ablations.report_data import build_report
     from ablations.report_facts import RunInfo
-    from ablations.run import Finished
+    from ablations.running import Finished
 
     path = Path(files[0])
     path.write_text(RATES + "claims: [{text: high is worse, arm: high, is: worse}]\n")

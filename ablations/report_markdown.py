@@ -1,31 +1,13 @@
-"""The report of a matrix as Markdown, with its plots beside it."""
+"""The report of a matrix as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from ablations.markdown import code_block, escape, table
 from ablations.numbers import DECIMALS, MISSING, difference, interval, p_value, spread
-from ablations.plots import draw_plots
 from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
 from ablations.report_sections import claims_section, effects_section, published_section
-from altformer.files import write_text
-
-
-def write_report(data: ReportData, folder: Path) -> Path:
-    """Write ``plots/*.png`` and ``report.md`` into the folder; returns the report's path."""
-    plots = draw_plots(data, folder / "plots")
-    path = folder / "report.md"
-    write_text(path, markdown(data, {title: plot.relative_to(folder).as_posix() for title, plot in plots.items()}))
-    return path
-
-
-def write_tables(data: ReportData, folder: Path) -> Path:
-    """Write ``report.md`` alone, as for more arms than a plot can show; returns its path."""
-    path = folder / "report.md"
-    write_text(path, markdown(data, {}))
-    return path
 
 
 def markdown(data: ReportData, plots: dict[str, str]) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ablations.cells import CellResult, read_cells, write_cells
 from ablations.plan import Plan
-from ablations.report import write_report
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
+from ablations.report_files import write_report
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
 from cluster.connection import Connection
