@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Context:
     """What the train function sees of the cluster; see cluster.work.TrialContext."""
 
-    def __init__(self, mailbox: Any, slot: str, number: int, rank: int, world_size: int, gpus: float) -> None:
+    def __init__(
+        self, mailbox: Any, slot: str, number: int, rank: int, world_size: int, gpus: float, stop: str | None = None
+    ) -> None:
         self.rank = rank
         self.world_size = world_size
         self._mailbox = mailbox
@@ -26,7 +28,7 @@ class Context:
         self._number = number
         self._gpus = gpus
         self._epochs = 0
-        self._reason: str | None = None
+        self._reason = stop
 
     @property
     def device(self) -> torch.device:
@@ -53,7 +55,7 @@ class Context:
         self._reason = ray.get(self._mailbox.post.remote(self._slot, self._number, self._epochs, own))
 
     def should_stop(self) -> str | None:
-        """The reason to leave, as decided at the last report."""
+        """The reason to leave, as decided at the last report; before the first one, when the cell was handed out."""
         return self._reason
 
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while cells run: the first asks them to leave, the second ends at once."""
+"""SIGINT and SIGTERM while cells run: the first asks them to leave, the second ends at once. A budget only asks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import ray
 _ANSWER_SECONDS = 10.0
 # After an interruption's grace, for Tune and Ray to end what was given up.
 _GIVE_UP_SECONDS = 30.0
+# For running cells to end their epoch when nobody is in a hurry.
+_UNHURRIED_SECONDS = 600.0
 # One signal often comes twice: `timeout` and job managers send it to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.5
 
@@ -28,14 +30,14 @@ class Interruption:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.signal_name: str | None = None
-        self.grace_seconds = 0.0
+        self.grace_seconds = self._hurried = 0.0
         self._over = threading.Event()
-        self._first = 0.0
+        self._asked_at = 0.0
 
     @contextlib.contextmanager
     def handled(self, mailbox: Any, grace_seconds: float) -> Iterator[None]:
         """Handle both signals meanwhile; outside the main thread Python allows no handlers, and there are none."""
-        self.grace_seconds = grace_seconds
+        self.grace_seconds = self._hurried = grace_seconds
         asker = threading.Thread(target=self._ask, args=(mailbox,), daemon=True, name="interruption")
         asker.start()
         before: dict[int, Any] = {}
@@ -53,12 +55,19 @@ class Interruption:
             # Its handle of the mailbox must be gone before Ray is: dropped while Ray shuts down, it ends the process.
             asker.join()
 
+    def ask(self) -> None:
+        """Ask cells to leave without a signal, and wait longer for them."""
+        self.grace_seconds = max(self.grace_seconds, _UNHURRIED_SECONDS)
+        self._asked_at = time.monotonic()
+        self.event.set()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.event.is_set():
+        if self.signal_name is None:
             self.signal_name = signal.Signals(number).name
-            self._first = time.monotonic()
+            self.grace_seconds = self._hurried
+            self._asked_at = time.monotonic()
             self.event.set()
-        elif time.monotonic() - self._first > _SAME_SIGNAL_SECONDS:
+        elif time.monotonic() - self._asked_at > _SAME_SIGNAL_SECONDS:
             self._end_at_once()
 
     def _end_at_once(self) -> None:
@@ -74,7 +83,7 @@ class Interruption:
                 return
         try:
             ray.get(mailbox.interrupt.remote("interrupted"), timeout=_ANSWER_SECONDS)
-            if not self._over.wait(self.grace_seconds):
+            if not self._over_in_time():
                 ray.get(mailbox.abandon.remote(), timeout=_ANSWER_SECONDS)
                 if not self._over.wait(_GIVE_UP_SECONDS):
                     self._end_at_once()
@@ -82,3 +91,10 @@ class Interruption:
             # The same signal has ended Ray (a job manager sends it to all): nobody is left to be asked.
             if not self._over.wait(1.0):
                 self._end_at_once()
+
+    def _over_in_time(self) -> bool:
+        """Wait for the end as long as the grace lasts, which a signal shortens."""
+        while not self._over.wait(0.5):
+            if time.monotonic() - self._asked_at > self.grace_seconds:
+                return False
+        return True

@@ -44,15 +44,24 @@ class Message:
     reason: str | None = None
 
 
-class _Cell:
-    """One attempt at a cell."""
+@dataclass(frozen=True)
+class Assignment:
+    """What a rank gets for a cell: its payload, and why it is to stop where it resumes, if it is."""
 
-    def __init__(self, key: str) -> None:
+    payload: dict[str, Any]
+    stop: str | None = None
+
+
+class _Cell:
+    """One attempt at a cell; with ``stop`` it is only to resume, and to leave before another epoch."""
+
+    def __init__(self, key: str, stop: str | None = None) -> None:
         self.key = key
+        self.stop_from_start = stop
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.over = False
-        self.stop_asked: str | None = None
-        self._told: str | None = None
+        self.stop_asked = stop
+        self._told = stop
         self._posted = 0
         self._decisions: dict[int, asyncio.Future[str | None]] = {}
         self._finished: dict[int, Any] = {}
@@ -107,17 +116,18 @@ class Mailbox:
 
     # The trial's calls
 
-    async def assign(self, slot: str, key: str) -> str | None:
+    async def assign(self, slot: str, key: str, stop: str | None = None) -> str | None:
         """Give a slot its next cell; a reason instead if nothing is to be started any more.
 
-        A former attempt at the cell, should it live on somewhere, is told to leave at its next report.
+        A former attempt at the cell, should it live on somewhere, is told to leave at its next report. ``stop`` tells
+        the cell to stop where it resumes.
         """
         if self._interrupted is not None:
             return self._interrupted
         for cell in self._current(key):
             cell.stop("replaced")
         place = self._slots.setdefault(slot, _Slot())
-        place.cells.append(_Cell(key))
+        place.cells.append(_Cell(key, stop))
         place.changed.set()
         return None
 
@@ -157,15 +167,16 @@ class Mailbox:
             place.group = group
         return self._job
 
-    async def next(self, slot: str, number: int) -> dict[str, Any] | None:
-        """The payload of the slot's cell with this number (0, 1, ...), as soon as there is one; None at the end."""
+    async def next(self, slot: str, number: int) -> Assignment | None:
+        """The slot's cell with this number (0, 1, ...), as soon as there is one; None at the end."""
         place = self._slots[slot]
         while len(place.cells) <= number:
             if place.closed:
                 return None
             place.changed.clear()
             await place.changed.wait()
-        return self._payloads[place.cells[number].key]
+        cell = place.cells[number]
+        return Assignment(self._payloads[cell.key], cell.stop_from_start)
 
     async def post(self, slot: str, number: int, epoch: int, metrics: dict[str, Any] | None) -> str | None:
         """A rank has ended its cell's epoch (1, 2, ...); returns the decision. Rank 0 brings the metrics."""

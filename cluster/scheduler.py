@@ -1,22 +1,39 @@
-"""Which cells are stopped early: none, or Ray's asynchronous successive halving (Li et al. 2020)."""
+"""Which cells are stopped early: none, arms shown to be futile, or Ray's asynchronous successive halving."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
 
 import pydantic
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler as RayAsha
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from cluster.futility import Contest, Decision, History, Race
+from cluster.work import PAUSED
+
 # Where a trial's result carries what the train function reported; Tune flattens results with "/".
 REPORT = "report"
 TIME = f"{REPORT}/epoch"
 
-#: Asks one trial (by its cell's key) to leave after the epoch it has just reported.
-AskToStop = Callable[[str], None]
+#: Where a trial's last result carries how its cell ended.
+FINAL = "final"
+
+#: Asks one trial (by its cell's key) to leave after the epoch it has just reported, and why.
+AskToStop = Callable[[str, str], None]
+
+
+class Scheduler(Protocol):
+    """What decides which cells go on."""
+
+    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
+        """Tune's scheduler for one run."""
+
+    def decision(self, key: str) -> Decision:
+        """Whether a cell that has no slot may have one, waits for others, or is only to stop."""
 
 
 class _Config(pydantic.BaseModel):
@@ -31,6 +48,10 @@ class NoScheduler(_Config):
     def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Tune's scheduler that starts cells in order and never stops one."""
         return FIFOScheduler()
+
+    def decision(self, key: str) -> Decision:
+        """Every cell may run."""
+        return "go"
 
 
 class AshaScheduler(_Config):
@@ -62,6 +83,10 @@ class AshaScheduler(_Config):
             grace_period=self.grace_period,
             reduction_factor=self.reduction_factor,
         )
+
+    def decision(self, key: str) -> Decision:
+        """Every cell may run; it is stopped while it does."""
+        return "go"
 
 
 SchedulerConfig = Annotated[NoScheduler | AshaScheduler, pydantic.Field(discriminator="type")]
@@ -95,7 +120,7 @@ class CooperativeAsha(RayAsha):  # type: ignore[misc]
             cell = trial.config["cell"]
             last = cell["epochs"]
             if last is None or result[TIME] < last:
-                self._ask_to_stop(cell["key"])
+                self._ask_to_stop(cell["key"], "scheduler")
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -103,4 +128,60 @@ class CooperativeAsha(RayAsha):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
         # Tune pickles the scheduler into a file of its own, from which we never restore.
+        return FIFOScheduler, ()
+
+
+@dataclass(frozen=True)
+class FutilityScheduler:
+    """Cells of a comparison wait at rungs until their arm can be judged as a whole (see cluster.futility).
+
+    ``history`` is what is known of cells, also of those that are not run any more; cells in ``never`` are not stopped.
+    """
+
+    contests: tuple[Contest, ...]
+    history: Mapping[str, History] = field(default_factory=dict)
+    never: frozenset[str] = frozenset()
+    race: Race = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "race", Race(self.contests, self.history, self.never))
+
+    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
+        """Tune's scheduler that asks cells to leave at a rung, to wait or for good."""
+        if mode != "min":
+            raise ValueError(f"the rule compares errors, of which lower is better; got mode {mode!r}")
+        return RungByRung(self.race, f"{REPORT}/{metric}", ask_to_stop)
+
+    def decision(self, key: str) -> Decision:
+        """As the race has it."""
+        return self.race.decision(key)
+
+
+class RungByRung(FIFOScheduler):  # type: ignore[misc]
+    """Tells the race what is reported, and cells what it decides; as with ASHA here, a stop is a request."""
+
+    def __init__(self, race: Race, metric: str, ask_to_stop: AskToStop) -> None:
+        super().__init__()
+        self._race, self._value, self._ask_to_stop = race, metric, ask_to_stop
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """An epoch: the cell goes on, or leaves its slot."""
+        cell, epoch = trial.config["cell"], result.get(TIME)
+        if epoch is not None:
+            decision = self._race.reported(cell["key"], epoch, result.get(self._value))
+            if decision != "go" and (cell["epochs"] is None or epoch < cell["epochs"]):
+                self._ask_to_stop(cell["key"], "scheduler" if decision == "stop" else PAUSED)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """A cell that has ended is waited for no longer."""
+        status = result.get(f"{FINAL}/status")
+        if status not in (None, PAUSED, "interrupted"):
+            self._race.ended(trial.config["cell"]["key"], status)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Nor is one that has failed."""
+        self._race.ended(trial.config["cell"]["key"], "failed")
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
         return FIFOScheduler, ()

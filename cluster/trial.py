@@ -20,11 +20,8 @@ from ray import tune
 
 from cluster.context import Context, prepare_process, release_memory
 from cluster.mailbox import Job, Message
-from cluster.scheduler import REPORT
-from cluster.work import STATUS_OF_REASON, STATUSES
-
-#: Where a trial's last result carries how its cell ended.
-FINAL = "final"
+from cluster.scheduler import FINAL, REPORT
+from cluster.work import PAUSED, STATUS_OF_REASON, STATUSES
 
 # How long a train function that was told to stop may take to leave before its workers are killed.
 _LEAVE_SECONDS = 60.0
@@ -97,7 +94,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         new = self._thread is None or not self._thread.is_alive()
         if new:  # the first cell, or the workers have died while they waited for this one
             self._slot = uuid.uuid4().hex[:12]
-        refused = ray.get(self._mailbox.assign.remote(self._slot, config["cell"]["key"]))
+        cell = config["cell"]
+        refused = ray.get(self._mailbox.assign.remote(self._slot, cell["key"], cell["stop"]))
         self._running = refused is None
         if new and self._running:
             self._thread = threading.Thread(target=self._run, args=(self._slot,), daemon=True, name=self._slot)
@@ -187,15 +185,15 @@ def _ranks_loop(config: dict[str, Any]) -> None:
     # Once, so that what a train function derives from `shared` can be kept from cell to cell.
     function, shared = ray.get([job.train_function, job.shared])
     number = 0
-    while (payload := ray.get(mailbox.next.remote(slot, number))) is not None:
-        context = Context(mailbox, slot, number, rank, world_size, job.gpus_per_worker)
+    while (given := ray.get(mailbox.next.remote(slot, number))) is not None:
+        context = Context(mailbox, slot, number, rank, world_size, job.gpus_per_worker, given.stop)
         try:
-            result = function(payload, shared, context)
+            result = function(given.payload, shared, context)
         except BaseException as error:
             # Said here, where the traceback is the train function's own; raised, so that Train ends the other ranks.
             ray.get(mailbox.fail.remote(slot, _text(error, skip=1)))
             raise
-        del payload, context
+        del given, context
         release_memory(job)
         ray.get(mailbox.finish.remote(slot, number, rank, result if rank == 0 else None))
         number += 1
@@ -205,6 +203,8 @@ def _ended(reason: str | None, result: dict[str, Any] | None) -> dict[str, Any]:
     status = (result or {}).get("status")
     if status not in STATUSES:
         status = STATUS_OF_REASON.get(reason or "", "done")
+    if status == "interrupted" and reason == PAUSED:
+        status = PAUSED
     return {tune.result.DONE: True, FINAL: {"status": status, "result": result}}
 
 

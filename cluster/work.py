@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cluster.budget import NOTHING, Spent
+
 if TYPE_CHECKING:
     import torch
 
@@ -14,8 +16,11 @@ Scalar = str | int | float | bool | None
 #: How a cell can end. `interrupted` is the only one that leaves it to be run again.
 STATUSES = ("done", "diverged", "stopped", "failed", "interrupted")
 
+#: Why a cell leaves that only waits, at a rung, for the others of its arm; it has not ended.
+PAUSED = "paused"
+
 #: Why a train function can be told to stop, and the status a cell then has unless its result says otherwise.
-STATUS_OF_REASON: Mapping[str, str] = {"scheduler": "stopped", "interrupted": "interrupted"}
+STATUS_OF_REASON: Mapping[str, str] = {"scheduler": "stopped", "interrupted": "interrupted", PAUSED: "interrupted"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ class TrialContext(Protocol):
         """Hand over one epoch's metrics, on every rank; returns when it is known whether to go on."""
 
     def should_stop(self) -> str | None:
-        """None to go on, else the reason (`scheduler`, `interrupted`); after a report the same on every rank."""
+        """None to go on, else the reason, the same on every rank: `scheduler` (stop), else leave to be resumed.
+
+        It can be there before the first report: a cell that waited at a rung resumes only to stop there.
+        """
 
 
 #: (payload, shared, context) -> result. Runs on every rank; rank 0's result is the cell's. `shared` is read-only.
@@ -77,7 +85,8 @@ class Ended:
 class Outcome:
     """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption.
 
-    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), each None otherwise.
+    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), each None otherwise; `spent` is
+    what the run has cost.
     """
 
     ended: dict[str, Ended]
@@ -86,6 +95,7 @@ class Outcome:
     slots: int
     seconds: float
     budget: str | None = None
+    spent: Spent = NOTHING
 
 
 class Listener:

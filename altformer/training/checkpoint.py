@@ -104,6 +104,14 @@ class Checkpoints:
         return _epoch_folder(self.folder, epoch)
 
 
+def last_curve(folder: Path) -> Curve:
+    """The epochs that a cell's folder resumes after, as its newest whole checkpoint has them; empty without one."""
+    for path in sorted((folder / "checkpoints").glob("epoch-*"), reverse=True):
+        if (progress := _progress(path)) is not None:
+            return progress.curve
+    return []
+
+
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint of the best epoch of a cell's folder, as the newest whole checkpoint below it names it.
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cluster.mailbox import Job, Mailbox
+from cluster.mailbox import Assignment, Job, Mailbox
 
 
 def mailbox(workers=1, keys=("a", "b")):
@@ -27,7 +27,7 @@ def test_a_report_waits_until_the_trial_asks_for_more():
     async def scenario():
         box = mailbox()
         await box.assign("slot", "a")
-        assert await box.next("slot", 0) == {"cell": "a"}
+        assert await box.next("slot", 0) == Assignment({"cell": "a"})
         post = await started(box.post("slot", 0, 1, {"epoch": 1}))
         message = await box.take("slot")
         assert (message.kind, message.metrics) == ("epoch", {"epoch": 1})
@@ -123,12 +123,12 @@ def test_a_slot_is_given_one_cell_after_another_until_it_is_closed():
     async def scenario():
         box = mailbox()
         await box.assign("slot", "a")
-        assert await box.next("slot", 0) == {"cell": "a"}
+        assert await box.next("slot", 0) == Assignment({"cell": "a"})
         waiting = await started(box.next("slot", 1))
         assert not waiting.done()
         await box.finish("slot", 0, 0, {})
         await box.assign("slot", "b")
-        assert await waiting == {"cell": "b"}
+        assert await waiting == Assignment({"cell": "b"})
         last = await started(box.next("slot", 2))
         await box.close("slot")
         assert await last is None

@@ -45,7 +45,7 @@ class Driver:
 
     def __init__(self, config, epochs):
         self.asked = []
-        self.scheduler = config.build("val_mae", "min", self.asked.append)
+        self.scheduler = config.build("val_mae", "min", lambda key, why: self.asked.append(key))
         self.epochs = epochs
         self.trials = {}
 
@@ -106,5 +106,5 @@ def test_off_is_a_scheduler_that_never_asks():
 
 @pytest.mark.parametrize("config", [NoScheduler(), AshaScheduler(max_epochs=8)])
 def test_schedulers_survive_tunes_pickling(config):
-    scheduler = config.build("val_mae", "min", lambda key: None)
+    scheduler = config.build("val_mae", "min", lambda key, why: None)
     assert isinstance(pickle.loads(pickle.dumps(scheduler)), FIFOScheduler)
