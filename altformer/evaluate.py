@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from altformer.data.windows import Split, Windows
+from altformer.error_profile import ErrorProfile
 from altformer.metrics import ErrorSums
 
 Forecaster = Callable[[Tensor], Tensor]  # forecast origins (b,) -> forecast (b,h,n) in the data's unit
@@ -74,19 +75,31 @@ def _use_all_bits() -> Callable[[], None]:
 
 
 def score(
-    forecaster: Forecaster, windows: Windows, split: Split, stride: int = 1, rank: int = 0, world_size: int = 1
+    forecaster: Forecaster,
+    windows: Windows,
+    split: Split,
+    stride: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    profile: ErrorProfile | None = None,
 ) -> dict[str, Any]:
     """Errors of a forecaster over one part of the data, by horizon and over all steps.
 
     Returns ``{"3": {"mae", "rmse", "mape"}, ..., "all": {...}, "mae_unmasked": float, "windows": int}``; every
     ``stride``-th forecast origin is scored. With several ranks each scores its own share and all get the exact total.
+    ``profile`` gets the same errors, to be told apart by time of day and sensor.
     """
     origins = windows.origins[split][::stride]
     sums = ErrorSums(windows.output_len, windows.values.device)
     with torch.inference_mode():
         for chunk in torch.split(origins[rank::world_size], SCORING_BATCH):
             batch = windows.batch(chunk)
-            sums.add(forecaster(chunk), batch.target, batch.target_observed)
+            forecast = forecaster(chunk)
+            sums.add(forecast, batch.target, batch.target_observed)
+            if profile is not None:
+                profile.add(chunk, forecast, batch.target, batch.target_observed)
     if world_size > 1:
         sums.reduce()
+        if profile is not None:
+            profile.reduce()
     return {**sums.scores(), "mae_unmasked": sums.mae_unmasked(), "windows": len(origins)}

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.data.windows import Windows
+from altformer.error_profile import TEST_ERRORS, ErrorProfile
 from altformer.errors import UserError
 from altformer.evaluate import model_forecaster, score
 from altformer.model.build import build_model, count_parameters
@@ -116,8 +117,10 @@ def train(
     if context.world_size > 1:
         dist.barrier()  # rank 0 has written the checkpoint that all read now
     checkpoints.load_weights(progress.best_epoch, model, context.device)
-    test = score(forecaster, windows, "test", config.dataset.test_stride, context.rank, context.world_size)
+    errors = ErrorProfile(windows, data.steps_per_day)
+    test = score(forecaster, windows, "test", config.dataset.test_stride, context.rank, context.world_size, errors)
     if context.rank == 0:
+        errors.write(folder / TEST_ERRORS, data)
         write_forecast_sample(folder / "forecast_sample.npz", forecaster, windows, data)
     return end("done", test)
 

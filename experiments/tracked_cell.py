@@ -64,11 +64,10 @@ def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def cell_files(cell: Cell, record: Mapping[str, Any]) -> list[Artifact]:
-    """The files of a finished cell that go with its run: configuration, record, environment, sample, best weights."""
+    """The files of a finished cell that go with its run: what it was, what it found, a sample, and its best weights."""
     best = record.get("best_epoch")
-    files = [
-        (cell.folder / name, "") for name in ("config.yaml", "record.json", "environment.txt", "forecast_sample.npz")
-    ]
+    names = ("config.yaml", "record.json", "environment.txt", "forecast_sample.npz", "test_errors.npz")
+    files = [(cell.folder / name, "") for name in names]
     if best:
         files.append((cell.folder / "checkpoints" / f"epoch-{best:04d}" / "model.safetensors", "best_checkpoint"))
     return [(path, place) for path, place in files if path.is_file()]

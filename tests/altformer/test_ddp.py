@@ -16,6 +16,7 @@ from torch import nn
 from altformer import train as loop
 from altformer.config import Config
 from altformer.data.traffic import read_only
+from altformer.error_profile import TEST_ERRORS
 from altformer.train import train
 from altformer.training.context import BareContext
 
@@ -114,6 +115,10 @@ def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, ac
     config = changed(config, batch_size=batch_size, gradient_accumulation_steps=accumulated)
     results, _ = train_on_two_ranks(config, traffic, tmp_path)
     assert_equal_curves(results, alone)
+    with np.load(tmp_path / "one" / TEST_ERRORS) as one, np.load(tmp_path / "two" / TEST_ERRORS) as two:
+        for part in ("day", "sensor"):
+            np.testing.assert_allclose(two[f"{part}_sums"], one[f"{part}_sums"], rtol=2e-5)
+            np.testing.assert_array_equal(two[f"{part}_counts"], one[f"{part}_counts"])
 
 
 @pytest.mark.slow
