@@ -22,7 +22,7 @@ ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 .PHONY: help setup test test-all check bench results mlflow-ui dashboard clean tune baselines \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
 	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
-	ablation-capacity ablation-stages ablation-all ablation-datasets
+	ablation-capacity ablation-stages ablation-fair-lr ablation-all ablation-datasets
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ setup: $(STAMP) ## build .venv (every other target does so by itself)
 
 ablation-depth: $(STAMP) ## main job: how deep must the encoders be?
 	@$(ABLATE) depth
+
+ablation-fair-lr: $(STAMP) ## depth again, each arm with the learning rate that suits it
+	@$(ABLATE) fair_lr
 
 ablation-embed-dim: $(STAMP) ## width of the model
 	@$(ABLATE) embed_dim
@@ -106,9 +109,10 @@ bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 
 RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)
-results: $(STAMP) ## run all matrices and the tuning plan anew (quick, one seed; depth three), publish experiments/results
+results: $(STAMP) ## run all matrices and the tuning plan anew (quick; depth three seeds, most one), publish experiments/results
 	@rm -rf $(RESULTS)
 	@$(ALTFORMER) ablate depth --dataset METR-LA --seeds 3 $(QUICK)
+	@$(ALTFORMER) ablate fair_lr --dataset METR-LA --seeds 3 $(QUICK)
 	@$(ALTFORMER) ablate all baselines --dataset METR-LA --seeds 1 $(QUICK)
 	@$(ALTFORMER) ablate datasets --dataset at-hand --seeds 1 $(QUICK)
 	@$(ALTFORMER) tune experiments/tuning.yaml --dataset METR-LA --seeds 1 $(QUICK)

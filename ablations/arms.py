@@ -32,7 +32,8 @@ def expand(matrix: Matrix) -> list[Arm]:
     """All arms: those of the grids, then of the zips, then the named ones, each in the order written.
 
     UserError: no arm, two of one name or with the same settings, zip lists of unequal length, a comparison without a
-    baseline, a baseline, a label's field, or an arm named by a claim, alias or published model that does not exist.
+    baseline, a baseline, a label's field, or an arm named by a claim, alias or published model that does not exist;
+    ``tune_per_arm`` in a search, of an unknown field, or of one that an arm or the ``settings`` set.
     """
     drafts = [*_grid_arms(matrix), *_zip_arms(matrix), *_named_arms(matrix)]
     if not drafts:
@@ -43,6 +44,7 @@ def expand(matrix: Matrix) -> list[Arm]:
     _refuse_twice(arms, _canonical, "settings")
     _refuse_bad_baseline(matrix, arms)
     _refuse_unknown_references(matrix, [arm.name for arm in arms])
+    _refuse_bad_tuning(matrix, arms)
     return arms
 
 
@@ -81,13 +83,29 @@ def settings_fields(matrix: Matrix) -> frozenset[str]:
     )
 
 
+def tuned_fields(matrix: Matrix) -> dict[str, str]:
+    """The dotted path of every field of ``tune_per_arm``, by its name there; UserError for an unknown one."""
+    return {name: locate(name, matrix.where("tune_per_arm", name)) for name in matrix.tune_per_arm}
+
+
+def refuse_set_tuned(matrix: Matrix, fields: Iterable[str]) -> None:
+    """UserError where ``--set`` names a field of ``tune_per_arm``, as of one that an arm sets."""
+    for field in fields:
+        for name, path in tuned_fields(matrix).items():
+            if _overlap(locate(field, "--set"), path):
+                raise UserError(
+                    f"--set {field}: every arm is tuned over {name} ({matrix.where('tune_per_arm', name)}); change it "
+                    "there"
+                )
+
+
 def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
     """UserError where ``--set`` names a field that an arm sets: one of the two would silently win."""
     asked = {field: locate(field, "--set") for field in fields}
     for arm in arms:
         own = fields_of(arm.settings, arm.where)
         for field, path in asked.items():
-            if any(f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}.") for other in own):
+            if any(_overlap(path, other) for other in own):
                 raise UserError(
                     f"--set {field}: arm '{arm.name}' sets this field itself ({arm.where}); change it there"
                 )
@@ -105,6 +123,11 @@ def refuse_other_data(arms: Iterable[Arm]) -> None:
                     f"{arm.where}: arm '{arm.name}' sets {path}: an arm cannot be another data set; use --dataset A,B "
                     f"(an arm may set {', '.join(sorted(WINDOWS))})"
                 )
+
+
+def spell(settings: Mapping[str, Any], between: str = ",") -> str:
+    """Settings in short, by leaf name: ``lr=0.001,dropout=0.1``."""
+    return between.join(f"{path.rpartition('.')[2]}={_text(value)}" for path, value in settings.items())
 
 
 Draft = tuple[str, dict[str, Any], str]
@@ -142,7 +165,7 @@ def _label(matrix: Matrix, settings: Mapping[str, Any]) -> str:
     fields = _label_fields(matrix)
     if matrix.labels and fields <= leaves.keys():
         return matrix.labels.format(**leaves)
-    return ",".join(f"{leaf}={value}" for leaf, value in leaves.items())
+    return spell(settings)
 
 
 def _label_fields(matrix: Matrix) -> set[str]:
@@ -210,6 +233,41 @@ def _refuse_unknown_references(matrix: Matrix, names: Sequence[str]) -> None:
         for model, numbers in models.items():
             if numbers.arm is not None and numbers.arm not in names:
                 raise unknown_name("arm", numbers.arm, names, matrix.where("published", dataset, model))
+
+
+def _refuse_bad_tuning(matrix: Matrix, arms: Sequence[Arm]) -> None:
+    """UserError where ``tune_per_arm`` makes no sense: in a search, or of a field that is set or named elsewhere."""
+    if matrix.tune_per_arm and matrix.kind == "search":
+        raise UserError(
+            f"{matrix.where('tune_per_arm')}: tune_per_arm is for a comparison; a search varies fields by its arms: "
+            "list their values in grid:"
+        )
+    tuned = tuned_fields(matrix)
+    setters = [("settings:", matrix.settings, matrix.where("settings"))]
+    setters += [(f"arm '{arm.name}'", arm.settings, arm.where) for arm in arms]
+    for name, path in tuned.items():
+        where = matrix.where("tune_per_arm", name)
+        for other, its_path in tuned.items():
+            if other != name and _overlap(path, its_path):
+                raise UserError(f"{where}: tune_per_arm: '{other}' and '{name}' are one field; keep one of them")
+        for setter, settings, place in setters:
+            if any(_overlap(path, own) for own in fields_of(settings, place)):
+                raise UserError(
+                    f"{where}: tune_per_arm: {name} is set by {setter} itself ({place}); a field is either set or tuned"
+                )
+        _refuse_value_twice(matrix.tune_per_arm[name], f"{where}: tune_per_arm: {name}")
+
+
+def _refuse_value_twice(values: Any, place: str) -> None:
+    spelled = [_text(value) for value in values] if isinstance(values, list) else []  # else: one for each profile
+    for value in spelled:
+        if spelled.count(value) > 1:
+            raise UserError(f"{place}: the value {value} is given twice")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two dotted paths are one field, or one of them is a section with the other in it."""
+    return f"{one}.".startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _canonical(arm: Arm) -> str:

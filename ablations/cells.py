@@ -58,6 +58,7 @@ class CellResult:
     record: Mapping[str, Any] | None
     mlflow_run_id: str | None = None
     reused: bool = False  # done before this run
+    folder: Path | None = None  # where its record, checkpoints and test errors are
 
     @property
     def status(self) -> str:

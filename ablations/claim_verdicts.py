@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.evidence import CONTRADICTED, SUPPORTED, UNDECIDED, Evidence, untestable
-from ablations.statistics import LEVEL, MIN_SEEDS, Comparison, compare, compare_all
+from ablations.statistics import MIN_SEEDS, Comparison, compare_all
 from ablations.thresholds import of_threshold
 
-ALPHA = 1 - LEVEL
 SHARE_TOLERANCE = 0.05  # "about 40 % fewer" is between 35 and 45
 
 
@@ -26,7 +25,7 @@ class JudgedClaim:
 
 def judge(claims: Sequence[Claim], evidence: Evidence) -> tuple[JudgedClaim, ...]:
     """Every claim with its verdict: supported, contradicted, no difference shown, not enough seeds, not compared (some
-    seeds diverged, so that those left are a selection), not testable here.
+    seeds diverged or were stopped early, so that those left are a selection), not testable here.
     """
     return tuple(
         JudgedClaim(claim.text, claim.arm, "; ".join(filter(None, [_verdict(claim, evidence), claim.note])))
@@ -41,21 +40,22 @@ def _verdict(claim: Claim, evidence: Evidence) -> str:
         return _of_parameters(claim, evidence)
     if claim.below is not None:
         return of_threshold(claim, evidence)
-    if diverged := _diverged(claim, evidence):
-        return f"not compared: {diverged}"
+    if lost := _lost_seeds(claim, evidence):
+        return f"not compared: {lost}"
     if claim.equal_to is not None:
         return _of_equality(claim, evidence)
     return {"best": _of_best, "slower": _of_time}.get(claim.is_ or "", _of_direction)(claim, evidence)
 
 
-def _diverged(claim: Claim, evidence: Evidence) -> str:
-    """Which of the arms that a claim compares have seeds that diverged; empty where none has."""
+def _lost_seeds(claim: Claim, evidence: Evidence) -> str:
+    """Which of the arms that a claim compares have seeds that diverged or were stopped early; empty where none has."""
     others = evidence.arms if claim.is_ == "best" else [claim.equal_to or evidence.baselines.get(claim.arm, claim.arm)]
     notes = []
     for name in dict.fromkeys([claim.arm, *others]):
-        cells = evidence.cells.get(name, ())
-        if count := sum(cell.status == "diverged" for cell in cells):
-            notes.append(f"{count} of {len(cells)} seeds" + (f" of {name}" if name != claim.arm else "") + " diverged")
+        cells, whose = evidence.cells.get(name, ()), f" of {name}" if name != claim.arm else ""
+        for status, how in (("diverged", "diverged"), ("stopped", "stopped early")):
+            if count := sum(cell.status == status for cell in cells):
+                notes.append(f"{count} of {len(cells)} seeds{whose} {how}")
     return ", ".join(notes)
 
 
@@ -81,13 +81,17 @@ def _of_best(claim: Claim, evidence: Evidence) -> str:
     equals = {name: others.pop(name) for name in list(others) if name in twins}
     if not own or not others:
         return untestable(f"no numbers of {claim.arm} and another arm")
-    found = compare_all(own, others)
+    found = compare_all(own, others, evidence.alpha, evidence.margin)
     means = {name: sum(values.values()) / len(values) for name, values in {**others, claim.arm: own}.items()}
     rank = sorted(means, key=means.__getitem__).index(claim.arm) + 1
     measured = f"measured: place {rank} of {len(means)} by the mean"
     if equals:
         measured += f", {', '.join(equals)} left out as the same"
-    better = [name for name, one in (found | compare_all(own, equals)).items() if one.verdict == "better"]
+    better = [
+        name
+        for name, one in (found | compare_all(own, equals, evidence.alpha, evidence.margin)).items()
+        if one.verdict == "better"
+    ]
     if better:
         return f"{CONTRADICTED} (better: {', '.join(better)})"
     if any(one.verdict == "not enough seeds" for one in found.values()):
@@ -100,23 +104,37 @@ def _of_time(claim: Claim, evidence: Evidence) -> str:
     """Slower than the baseline, by the training seconds of an epoch, paired by seed."""
     baseline = evidence.baselines.get(claim.arm)
     own, base = (_seconds(evidence.cells.get(name, ())) for name in (claim.arm, baseline or ""))
-    found = compare(base, own)
+    found = compare_all(base, {claim.arm: own}, evidence.alpha)[claim.arm]
     if found.difference is None:
         return untestable(f"no times of both {claim.arm} and {baseline or 'a baseline'}")
     mean = sum(base[seed] for seed in found.seeds) / len(found.seeds)
     measured = f"measured {100 * found.difference / mean:+.0f} % seconds an epoch"
-    return _decided(found, measured, lambda difference: difference > 0)
+    if found.verdict in ("not enough seeds", UNDECIDED):
+        return f"{found.verdict} ({measured})"
+    return f"{SUPPORTED if found.difference > 0 else CONTRADICTED} ({measured})"
 
 
 def _of_equality(claim: Claim, evidence: Evidence) -> str:
-    """No difference to another arm: the same numbers on every seed show it; else a test can only contradict it."""
+    """The same as another arm: by the same numbers on every seed, or by an equivalence test within the margin.
+
+    A declared claim is a test by itself, without Holm's correction. Two arms may be shown to differ by less than the
+    margin: they are equal as far as the matrix cares. A difference that is not shown is no sign of equality.
+    """
     other = claim.equal_to or ""
-    found = compare(evidence.values(other), evidence.values(claim.arm))
+    values = {claim.arm: evidence.values(claim.arm)}
+    found = compare_all(evidence.values(other), values, evidence.alpha, evidence.margin)[claim.arm]
     if found.difference is None:
         return untestable(f"no numbers of both {claim.arm} and {other}")
     if _identical(claim.arm, other, evidence):
         return f"{SUPPORTED} (the same numbers as {other} on every seed)"
-    return _decided(found, _measured(found), lambda difference: False)
+    if found.p is None:
+        return f"not enough seeds ({_measured(found)})"
+    within = f"within ±{evidence.margin:g}"
+    if found.equivalent:
+        return f"{SUPPORTED} (equal {within}; {_measured(found)})"
+    if found.verdict == UNDECIDED:
+        return f"{UNDECIDED}, nor shown to be equal {within} ({_measured(found)})"
+    return f"{CONTRADICTED} ({_measured(found)}, not shown to be {within})"
 
 
 def _identical(arm: str, other: str, evidence: Evidence) -> bool:
@@ -142,15 +160,6 @@ def _of_parameters(claim: Claim, evidence: Evidence) -> str:
     share = 1 - own / base
     verdict = SUPPORTED if abs(share - claim.parameters_fewer) <= SHARE_TOLERANCE else CONTRADICTED
     return f"{verdict} (measured {100 * share:.0f} % fewer in the full profile: {own:,} of {base:,})"
-
-
-def _decided(found: Comparison, measured: str, claimed: Callable[[float], bool]) -> str:
-    """The verdict of one test by itself: p < 0.05 decides, in favour where the difference is as claimed."""
-    if found.p is None or found.difference is None:
-        return f"not enough seeds ({measured})"
-    if found.p >= ALPHA:
-        return f"{UNDECIDED} ({measured})"
-    return f"{SUPPORTED if claimed(found.difference) else CONTRADICTED} ({measured})"
 
 
 def _measured(found: Comparison) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ablations.arms import WINDOWS
+from ablations.budgets import add_budget, given_budget, refuse_gpu_hours
 from ablations.matrix import Matrix, load_matrices
-from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots
+from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots, trial_gpus
 from altformer.errors import UserError
+from cluster.budget import NO_BUDGET, Budget, Spent
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
+
+PROBE_SECONDS = 60.0  # for all arms of a data set together; those not reached are guessed from the others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,47 +36,132 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "at-hand: every known one whose file is there",
     )
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 (default: the matrix's)")
+    parser.add_argument(
+        "--undecided",
+        action="store_true",
+        help="with more --seeds than the report has: only for arms that it could not decide, and the baseline",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field in every arm")
-    parser.add_argument("--scheduler", choices=("none", "asha"), help="early stopping (default: the matrix's)")
+    parser.add_argument(
+        "--scheduler", choices=("none", "futility", "asha"), help="early stopping (default: the matrix's)"
+    )
     add_surroundings(parser, "matrix")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and run nothing")
+    add_budget(parser)
+    parser.add_argument(
+        "--probe-seconds",
+        type=float,
+        default=PROBE_SECONDS,
+        metavar="S",
+        help="time a few steps of arms without a record, for S seconds in all (default: %(default)g; 0: not at all)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and what they take, and run nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 130 / 143 interrupted."""
-    from ablations.several import make_group
-    from ablations.summary import print_group
+    """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 3 budget spent, 130 / 143 signal."""
+    return run_matrices(load_matrices(args.files), args)[0]
 
-    matrices = [_with_options(matrix, args) for matrix in load_matrices(args.files)]
+
+def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[int, list[Path]]:
+    """Run matrices that have been read, with the options of ``args``; the exit code, and the folders they report in."""
+    from ablations.several import make_group
+    from ablations.tuned_arms import both_phases
+
+    budget = given_budget(args)
+    matrices = [_with_options(matrix, args) for matrix in matrices]
     name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
         connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
-        groups = []
-        for dataset in _datasets(args.dataset):
-            plans = _plans(matrices, args, dataset, connection)
-            groups.append(make_group(name, plans, args.out))
-            print_group(groups[-1], slots(matrices[0].resources, connection))
+        drafts = [_drafts(matrices, args, dataset, connection) for dataset in _datasets(args.dataset)]
+        tuned = all(draft.is_tuned for own in drafts for draft in own)
+
+        def planned() -> list[Any]:
+            return [make_group(name, [draft.plan() for draft in own], args.out) for own in drafts]
+
+        groups = planned() if tuned else [both_phases(own) for own in drafts]
+        if not tuned:
+            _announce_tuning([draft for own in drafts for draft in own], connection)
+        groups = _announced(groups, args, connection, budget)
+        folders = [draft.plan().folder for own in drafts for draft in own]
         if args.dry_run:
-            return 0
-        return _run_groups(groups, args, connection)
+            return 0, folders
+        code = 0
+        if not tuned:
+            code, budget = _tune([draft for own in drafts for draft in own], groups, args, connection, budget)
+            if code not in (0, 1):
+                return code, folders
+            groups = _announced(planned(), args, connection, budget)
+        return max(code, _run_groups(groups, args, connection, budget)), folders
 
 
-def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any) -> int:
+def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
+    """Say which candidates each arm has, and that the comparison's cells are known only after them."""
+    from ablations.summary import print_plan
+
+    for draft in drafts:
+        if not draft.is_tuned:
+            print_plan(draft.tuning, slots(draft.tuning.matrix.resources, connection))
+    print("Then the comparison, every arm with the values that do best on validation. Both together:", flush=True)
+
+
+def _tune(
+    drafts: Sequence[Any], groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget
+) -> tuple[int, Budget]:
+    """Tune the arms that are to be tuned; the exit code of that, and the budget that is left for the comparison."""
+    from ablations.summary import print_end
+    from ablations.tuned_arms import run_tuning
+
+    expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
+    mlflow_out = None if args.no_mlflow else args.out
+    code = 0
+    for finished in run_tuning(drafts, partial(connect, None), mlflow_out, connection, budget, expected):
+        print_end(finished)
+        code = max(code, finished.exit_code)
+        if finished.outcome is not None:
+            budget = budget.after(finished.outcome.spent)
+    return code, budget
+
+
+def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget) -> list[Any]:
+    """Say of each data set's matrices what is to run and what it is expected to take; returns them with that."""
+    from ablations.estimate import estimate, with_estimate
+    from ablations.summary import print_group
+
+    resources = groups[0].plans[0].matrix.resources
+    at_once, gpus = slots(resources, connection), trial_gpus(resources, connection)
+    refuse_gpu_hours(budget, gpus)
+    if not 0 <= args.probe_seconds < math.inf:
+        raise UserError(f"--probe-seconds must be 0 or more, got {args.probe_seconds:g}")
+    announced = []
+    for group in groups:
+        found = estimate(group, at_once, gpus, connection, args.probe_seconds)
+        print_group(group, at_once, found, budget)
+        budget = budget.after(Spent(found.makespan_seconds / 3600, found.gpu_hours, len(found.to_run)))
+        announced.append(with_estimate(group, found))
+    return announced
+
+
+def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget = NO_BUDGET) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
     from ablations.several import run_group, write_table
     from ablations.summary import print_finished
 
-    finished = []
-    for group in groups:
-        finished.append(run_group(group, partial(connect, None), None if args.no_mlflow else args.out, connection))
+    finished: list[Any] = []
+    mlflow_out = None if args.no_mlflow else args.out
+    for place, group in enumerate(groups, 1):
+        finished.append(run_group(group, partial(connect, None), mlflow_out, connection, budget))
         print_finished(finished[-1])
-        if finished[-1].interrupted:
+        budget = budget.after(finished[-1].spent)
+        if finished[-1].interrupted or finished[-1].budget:
+            for later in groups[place:]:
+                print(f"Not begun: {later.plans[0].data.name}")
             break
     else:
         asked = (args.dataset or "").strip() == AT_HAND or any(plan.matrix.paper_table for plan in groups[0].plans)
         if asked or len(groups) > 1:
             print("Table over all data sets: " + ", ".join(map(str, write_table(finished, args.out))))
-    return max(one.exit_code for one in finished)
+    code: int = max(one.exit_code for one in finished)
+    return code
 
 
 def _datasets(text: str | None) -> list[str | None]:
@@ -84,17 +175,18 @@ def _datasets(text: str | None) -> list[str | None]:
     return names
 
 
-def _plans(matrices: Sequence[Matrix], args: argparse.Namespace, dataset: str | None, connection: Any) -> list[Any]:
+def _drafts(matrices: Sequence[Matrix], args: argparse.Namespace, dataset: str | None, connection: Any) -> list[Any]:
     """The matrices on one data set, whose readings are loaded once."""
     loaded: dict[str, Any] = {}
-    return [_plan(matrix, args, dataset, connection, loaded) for matrix in matrices]
+    return [_draft(matrix, args, dataset, connection, loaded) for matrix in matrices]
 
 
-def _plan(
+def _draft(
     matrix: Matrix, args: argparse.Namespace, dataset: str | None, connection: Any, loaded: dict[str, Any]
 ) -> Any:
     """Settle what is automatic (device, profile, seeds) and resolve the matrix to cells."""
-    from ablations.plan import compose_with, make_plan
+    from ablations.plan import compose_with
+    from ablations.tuned_arms import make_draft
     from altformer.data.datasets import load
 
     machine, profile = settle(matrix.resources, args.profile, connection)
@@ -106,7 +198,7 @@ def _plan(
     readings = source.model_dump_json(exclude=set(WINDOWS))
     if readings not in loaded:
         loaded[readings] = load(source)
-    return make_plan(
+    return make_draft(
         matrix,
         loaded[readings],
         machine,
@@ -115,7 +207,7 @@ def _plan(
         settings=settings,
         seeds=seeds,
         out=args.out,
-        keep_seeds=True,
+        undecided=args.undecided,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ablations.arms import Arm
 from ablations.cells import CellResult, by_seed
 from ablations.matrix import Matrix
-from ablations.statistics import Comparison, compare_all
+from ablations.statistics import ALPHA, Comparison, compare_all
 
 Levels = tuple[Any, Any]
 BySeed = dict[int, float]
@@ -69,7 +69,7 @@ def two_factor_effects(
     }
     zero = dict.fromkeys(seeds, 0.0)
     named = {str(index): own for index, own in enumerate(contrasts.values())}
-    found = compare_all(zero, named)
+    found = compare_all(zero, named, ALPHA / matrix.looks, matrix.margin)
     return tuple(Effect(*key, found[str(index)]) for index, key in enumerate(contrasts))
 
 

@@ -10,7 +10,7 @@ from ablations.arms import Arm, varied_fields
 from ablations.cells import CellResult, by_seed
 from ablations.matrix import Matrix
 from ablations.report_facts import RunInfo
-from ablations.statistics import Comparison
+from ablations.statistics import ALPHA, MARGIN, Comparison
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "no difference shown"
 
@@ -23,6 +23,7 @@ class Evidence:
     arm that each is compared with; ``column`` is the metric compared, ``params`` the parameters in the full profile;
     ``twins`` are the arms (and aliases) that each is claimed to equal or is set against in an alias; ``repeat`` is the
     command that would test what this run cannot, without data set and loss, ``varied`` the fields that arms set.
+    ``alpha`` is that of one look, ``margin`` how far apart in the metric two arms may be that count as equivalent.
     """
 
     cells: Mapping[str, Sequence[CellResult]]
@@ -36,6 +37,8 @@ class Evidence:
     twins: Mapping[str, Set[str]] = field(default_factory=dict)
     repeat: str = ""
     varied: Set[str] = frozenset()
+    alpha: float = ALPHA
+    margin: float = MARGIN
 
     def values(self, arm: str) -> dict[int, float]:
         """The compared metric of an arm by seed."""
@@ -64,6 +67,8 @@ def gather(
         twins=_twins(matrix),
         repeat=f"altformer ablate {shlex.quote(matrix.called)}",
         varied=varied_fields(arms),
+        alpha=ALPHA / matrix.looks,
+        margin=matrix.margin,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from ablations.blocks import Emphasis, Span, Strong
+
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;", "`": "&#96;", "$": "&#36;"}
 _SPECIAL = re.compile(r"[&<>|\\`$]|([*_\[\]~#!])")
 
@@ -13,6 +15,20 @@ def escape(text: str) -> str:
     """The text for inline use: one line, no markup, no HTML, no formulas, and no end of a table cell in it."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text).split())
     return _SPECIAL.sub(lambda found: f"\\{found[1]}" if found[1] else _ENTITIES[found[0]], line)
+
+
+def inline(spans: Iterable[Span]) -> str:
+    """Spans of plain text (escaped here) as one line; a space at a span's end is kept."""
+    return "".join(map(_span, spans)).strip()
+
+
+def _span(span: Span) -> str:
+    if isinstance(span, Strong):
+        return f"**{escape(span.text)}**"
+    if isinstance(span, Emphasis):
+        return f"*{escape(span.text)}*"
+    before, after = (" " if edge.isspace() else "" for edge in (span[:1], span[-1:]))
+    return f"{before}{escape(span)}{after}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:

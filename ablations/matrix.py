@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from ablations.claims import Alias, Claim, PublishedModel, text_keys
+from ablations.early_stopping import Asha, Futility, NoScheduler
 from ablations.per_profile import TAKES_BOTH, PerProfile, for_profile, is_per_profile, partial_mapping
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
@@ -18,7 +19,7 @@ from experiments.compose import find_experiment
 from experiments.yaml_file import read_yaml
 
 PACKAGE = Path(__file__).parent
-PER_PROFILE = ("grid", "zip", "arms", "settings")  # where a value may be one for each profile
+PER_PROFILE = ("grid", "zip", "arms", "settings", "tune_per_arm")  # where a value may be one for each profile
 ALL = "all"  # the name of all shipped matrices together
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
@@ -45,42 +46,6 @@ def _list_of_values(value: Any) -> Any:
 Values = Annotated[Any, AfterValidator(_list_of_values)]
 
 
-class NoScheduler(Strict):
-    """Every cell runs to its own end."""
-
-    type: Literal["none"] = "none"
-
-
-class Asha(Strict):
-    """Ray's asynchronous successive halving on the objective, by epoch; for searches, since it favours early cells."""
-
-    type: Literal["asha"] = "asha"
-    grace_period: PerProfile = PerProfile(quick=1, full=10)
-    reduction_factor: int = Field(3, ge=2)
-
-
-class Futility(Strict):
-    """Stops an arm that is shown to be worse than the baseline by more than ``margin`` at a rung; for comparisons.
-
-    ``rungs`` are shares of the baseline's epochs. At each, once all seeds of an arm are there, a one-sided paired t
-    test asks whether its best objective so far is worse than the baseline's by more than ``margin``, at ``alpha``
-    divided by the number of rungs. Neither the order of arrival nor other arms play a part; the baseline is never
-    stopped.
-    """
-
-    type: Literal["futility"] = "futility"
-    rungs: tuple[float, ...] = (0.25, 0.5)
-    margin: float = Field(0.02, ge=0)
-    alpha: float = Field(0.05, gt=0, lt=0.5)
-
-    @field_validator("rungs")
-    @classmethod
-    def _rising_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or not all(0 < share < 1 for share in value) or list(value) != sorted(set(value)):
-            raise ValueError("takes rising shares of the epochs between 0 and 1, such as [0.25, 0.5]")
-        return value
-
-
 class Matrix(Strict):
     """Arms x seeds over one base experiment.
 
@@ -89,11 +54,12 @@ class Matrix(Strict):
     ``"{temporal_depth_1}-{spatial_depth_1}"``; it is used for each grid or zip that has all its fields.
     ``settings`` are fields of every arm that does not set them itself; they win over the profile, and ``--set`` wins
     over them. In all of these ``{quick: 24, full: 64}`` stands for one value per profile.
-    The objective is minimised by the scheduler; the report compares the same metric on the test set, judges the
-    ``claims``, adds a row for each of the ``aliases`` and sets our numbers beside those that are ``published`` (by data
-    set and model). Arms of ``needs_graph`` are left out, with a note, on data without a road graph. ``part_of_all``
-    says whether ``altformer ablate all`` runs the matrix, ``paper_table`` whether the table over data sets is written
-    for one data set too. The ``note`` is for the report's readers.
+    The objective is minimised by the scheduler (where none is named ``futility``, in a search ``asha``); the report
+    compares the same metric on the test set, judges the ``claims``, adds a row for each of the ``aliases`` and sets our
+    numbers beside those that are ``published`` (by data set and model). Arms of ``needs_graph`` are left out, with a
+    note, on data without a road graph. ``part_of_all`` says whether ``altformer ablate all`` runs the matrix,
+    ``paper_table`` whether the table over data sets is written for one data set too. The ``note`` is for the report's
+    readers.
     ``margin`` is the difference in the reported metric below which two arms count as equivalent, ``looks`` how often
     the report may be looked at with more seeds each time (alpha is divided by it), ``tune_per_arm`` the values of
     fields of which each arm gets those that do best on validation.
@@ -111,7 +77,7 @@ class Matrix(Strict):
     seeds: PerProfile = PerProfile(quick=3, full=5)
     objective: Objective = "val_mae"
     kind: Literal["comparison", "search"] = "comparison"
-    scheduler: Annotated[NoScheduler | Asha | Futility, Field(discriminator="type")] = NoScheduler()
+    scheduler: Annotated[NoScheduler | Asha | Futility, Field(discriminator="type")] = Futility()
     margin: float = Field(0.02, gt=0)
     looks: int = Field(1, ge=1)
     tune_per_arm: dict[str, Values] = Field(default_factory=dict)
@@ -145,6 +111,13 @@ class Matrix(Strict):
     def _names_are_text(cls, value: Any) -> Any:
         return text_keys(value)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scheduler_of_the_kind(cls, values: Any) -> Any:
+        """A search stops what falls behind, a comparison only arms that are shown to be worse."""
+        is_search = isinstance(values, dict) and values.get("kind") == "search"
+        return {"scheduler": "asha", **values} if is_search else values
+
     @field_validator("scheduler", mode="before")
     @classmethod
     def _name_is_short_for_type(cls, value: Any) -> Any:
@@ -161,6 +134,11 @@ class Matrix(Strict):
     def slug(self) -> str:
         """The name as part of a path: letters, digits, ``-`` and ``_`` only."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:60] or "matrix"
+
+    @property
+    def file(self) -> Path | None:
+        """The file it was read from, if any."""
+        return self._path
 
     @property
     def called(self) -> str:
@@ -201,18 +179,32 @@ class Matrix(Strict):
         return _place(self._path, self._lines, keys)
 
 
+def restore_matrix(values: Mapping[str, Any], file: str | None) -> Matrix:
+    """The matrix of a ``plan.json``, which was read from ``file`` once; raises pydantic's ValidationError."""
+    matrix = Matrix.model_validate(values)
+    matrix._path = Path(file) if file is not None else None
+    return matrix
+
+
 def load_matrix(path: Path) -> Matrix:
     """Read a matrix file; UserError with file and line for what is wrong with it."""
     values, lines = read_yaml(path)
+    matrix = make_matrix(values, path, lines)
+    matrix._path, matrix._lines = path, lines
+    return matrix
+
+
+def make_matrix(values: Any, place: Path = Path("matrix"), lines: dict[str, int] | None = None) -> Matrix:
+    """The matrix of the values that a file would hold; UserError naming the place of what is wrong with them."""
+    lines = lines or {}
     try:
         matrix = Matrix.model_validate(values)
     except ValidationError as error:
-        raise _user_error(error, path, lines) from None
-    matrix._path, matrix._lines = path, lines
+        raise _user_error(error, place, lines) from None
     for section in PER_PROFILE:
         if found := partial_mapping(getattr(matrix, section), (section,)):
             keys, given = _without_block(found[0]), found[1]
-            raise UserError(f"{_place(path, lines, keys)}: {'.'.join(keys)}: {TAKES_BOTH}, got {_short(given)}")
+            raise UserError(f"{_place(place, lines, keys)}: {'.'.join(keys)}: {TAKES_BOTH}, got {_short(given)}")
     return matrix
 
 
@@ -289,10 +281,11 @@ def _known_keys(parents: tuple[str, ...]) -> list[str]:
         return [field.alias or name for name, field in Claim.model_fields.items()]
     if parents[:1] == ("aliases",):
         return list(Alias.model_fields)
+    if parents == ("scheduler",):
+        return sorted({*Asha.model_fields, *Futility.model_fields})
     models: dict[tuple[str, ...], type[BaseModel]] = {
         (): Matrix,
         ("seeds",): PerProfile,
-        ("scheduler",): Asha,
         ("scheduler", "grace_period"): PerProfile,
         ("resources",): Resources,
     }

@@ -16,6 +16,16 @@ def spread(summary: Summary, decimals: int = 3) -> str:
     return mean if summary.std is None else f"{mean} ± {summary.std:.{decimals}f}"
 
 
+def number(value: float | None, decimals: int = 3) -> str:
+    """A number to some decimals."""
+    return MISSING if value is None else f"{value:.{decimals}f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign."""
+    return MISSING if value is None else f"{value:+.3f}"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """An interval in brackets."""
     return MISSING if low is None or high is None else f"[{low:.3f}, {high:.3f}]"

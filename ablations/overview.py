@@ -3,45 +3,86 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ablations.markdown import escape, table
+from ablations.markdown import escape, inline, table
 from ablations.numbers import MISSING, difference, spread
 from ablations.report_data import ReportData, metric_name
+from ablations.report_facts import Facts
 from ablations.report_sections import judged_by
-from ablations.running import Finished
-from ablations.union import shared_cells, sharing
 from altformer.files import write_text
 from experiments.compose import profile_layer
-from experiments.provenance import command
+
+if TYPE_CHECKING:
+    from ablations.running import Finished
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One matrix on the page: its name and heading, the hashes of its cells and its report, which is in ``folder``."""
+
+    name: str
+    heading: str
+    folder: Path
+    hashes: tuple[str, ...]
+    report: ReportData
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What the page says of all matrices together; ``profile`` is None where they have several."""
+
+    title: str
+    marker: str
+    profile: str | None
+    provenance: Facts
 
 
 def write_overview(folder: Path, union: Finished, matrices: Sequence[Finished]) -> Path:
-    """Write ``summary.md`` into the union's folder; returns its path."""
+    """Write ``summary.md`` over matrices that have just been run into their union's folder; returns its path."""
+    report = union.report
+    chapters = [
+        Chapter(
+            one.plan.matrix.name,
+            one.plan.matrix.title or one.plan.matrix.name,
+            one.plan.folder,
+            tuple(at.cell.hash for at in one.plan.cells),
+            one.report,
+        )
+        for one in matrices
+    ]
+    return write_summary(folder, Cover(report.title, report.marker, union.plan.profile, report.provenance), chapters)
+
+
+def write_summary(folder: Path, cover: Cover, chapters: Sequence[Chapter]) -> Path:
+    """Write ``summary.md`` over several matrices into a folder; returns its path."""
     path = folder / "summary.md"
-    write_text(path, "\n\n".join(_sections(folder, union, matrices)) + "\n")
+    write_text(path, "\n\n".join(_sections(folder, cover, chapters)) + "\n")
     return path
 
 
-def _sections(folder: Path, union: Finished, matrices: Sequence[Finished]) -> Iterator[str]:
-    report, plans = union.report, [one.plan for one in matrices]
-    marker = f"> **{escape(report.marker[:1].upper() + report.marker[1:])}.**" if report.marker else ""
-    yield f"# {escape(report.title)}"
+def _sections(folder: Path, cover: Cover, chapters: Sequence[Chapter]) -> Iterator[str]:
+    marker = f"> **{escape(cover.marker[:1].upper() + cover.marker[1:])}.**" if cover.marker else ""
+    yield f"# {escape(cover.title)}"
     if marker:
         yield marker
-    if union.plan.profile == "quick":
+    if cover.profile == "quick":
         yield _what_quick_means()
-    cells = sum(len(plan.cells) for plan in plans)
+    matrices_of = Counter(key for chapter in chapters for key in set(chapter.hashes))
     yield (
-        f"{len(plans)} matrices with {cells} cells, {len(sharing(plans))} of them distinct. Cells that "
-        f"several matrices have, and that were trained once: {len(shared_cells(plans))}."
+        f"{len(chapters)} matrices with {sum(len(chapter.hashes) for chapter in chapters)} cells, {len(matrices_of)} "
+        "of them distinct. Cells that several matrices have, and that were trained once: "
+        f"{sum(count > 1 for count in matrices_of.values())}."
     )
-    yield from _claims(matrices, marker)
-    for one in matrices:
-        yield from _matrix(folder, one, marker)
+    yield from _claims(chapters, marker)
+    for chapter in chapters:
+        yield from _matrix(folder, chapter, marker)
     yield "## Provenance"
-    yield table(["what", "value"], [("command", command()), *(row for row in report.provenance if row[0] != "command")])
+    yield table(["what", "value"], cover.provenance)
 
 
 def _what_quick_means() -> str:
@@ -59,25 +100,28 @@ def _plain(value: object) -> str:
     return ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _claims(matrices: Sequence[Finished], marker: str) -> Iterator[str]:
-    rows = [
-        (one.plan.matrix.name, claim.text, claim.arm, claim.verdict) for one in matrices for claim in one.report.claims
-    ]
+def _claims(chapters: Sequence[Chapter], marker: str) -> Iterator[str]:
+    rows = [(one.name, claim.text, claim.arm, claim.verdict) for one in chapters for claim in one.report.claims]
     if not rows:
         return
     yield "## Claims"
     if marker:
         yield marker
-    metrics = {one.report.reported: one.report for one in matrices if one.report.claims}
-    yield " ".join(["Each claim of the matrix files beside what the cells say.", *map(judged_by, metrics.values())])
+    metrics = {one.report.reported: one.report for one in chapters if one.report.claims}
+    yield " ".join(
+        [
+            "Each claim of the matrix files beside what the cells say.",
+            *(inline(judged_by(one)) for one in metrics.values()),
+        ]
+    )
     yield table(["matrix", "claim", "arm", "verdict"], rows)
 
 
-def _matrix(folder: Path, one: Finished, marker: str) -> Iterator[str]:
-    report = one.report
-    link = Path(os.path.relpath(one.plan.folder / "report.md", folder)).as_posix()
-    yield f"## {escape(one.plan.matrix.title or one.plan.matrix.name)}"
-    yield f"Matrix [{escape(one.plan.matrix.name)}]({link}). {escape(report.summary)}"
+def _matrix(folder: Path, chapter: Chapter, marker: str) -> Iterator[str]:
+    report = chapter.report
+    link = Path(os.path.relpath(chapter.folder / "report.md", folder)).as_posix()
+    yield f"## {escape(chapter.heading)}"
+    yield f"Matrix [{escape(chapter.name)}]({link}). {escape(report.summary)}"
     if marker:
         yield marker
     yield _arms(report)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablations import latex
 from ablations.cells import MISSING
 from ablations.markdown import escape, table
 from ablations.numbers import DECIMALS, spread
@@ -16,12 +17,6 @@ from ablations.statistics import Summary
 from altformer.files import write_text
 
 NAMES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-}
 
 
 @dataclass(frozen=True)
@@ -120,31 +115,27 @@ def _latex_lines(data: PaperTable) -> Iterator[str]:
         yield f"% {data.marker}"
     yield f"\\begin{{tabular}}{{ll{'r' * len(data.steps) * len(METRICS)}}}"
     yield r"\toprule"
-    groups = [f"\\multicolumn{{{len(METRICS)}}}{{c}}{{{_latex(label)}}}" for _, label in data.steps]
+    groups = [f"\\multicolumn{{{len(METRICS)}}}{{c}}{{{latex.escape(label)}}}" for _, label in data.steps]
     yield " & ".join(["", "", *groups]) + r" \\"
     starts = range(3, 3 + len(METRICS) * len(data.steps), len(METRICS))
     yield " ".join(f"\\cmidrule(lr){{{start}-{start + len(METRICS) - 1}}}" for start in starts)
-    metrics = [_latex(NAMES[metric]) for _ in data.steps for metric in METRICS]
+    metrics = [latex.escape(NAMES[metric]) for _ in data.steps for metric in METRICS]
     yield " & ".join(["Data set", "Arm", *metrics]) + r" \\"
     before = None
     for row in data.rows:
         if row.dataset != before:
             yield r"\midrule"
-        name = _latex(row.dataset) if row.dataset != before else ""
+        name = latex.escape(row.dataset) if row.dataset != before else ""
         numbers = [MISSING if text == MISSING else f"${text}$".replace("±", r"\pm") for text in _texts(row, data)]
-        yield " & ".join([name, _latex(row.arm), *numbers]) + r" \\"
+        yield " & ".join([name, latex.escape(row.arm), *numbers]) + r" \\"
         before = row.dataset
     if data.marker:
         width = 2 + len(METRICS) * len(data.steps)
         yield r"\midrule"
-        yield f"\\multicolumn{{{width}}}{{l}}{{{_latex(data.marker)}}} \\\\"
+        yield f"\\multicolumn{{{width}}}{{l}}{{{latex.escape(data.marker)}}} \\\\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
 
 
 def _texts(row: Row, data: PaperTable) -> list[str]:
     return [spread(row.values[step, metric], DECIMALS.get(metric, 3)) for step, _ in data.steps for metric in METRICS]
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))

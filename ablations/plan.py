@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from ablations.arms import (
     expand,
     refuse_other_data,
     refuse_set_fields,
+    refuse_set_tuned,
     resolve_arms,
     settings_fields,
+    tuned_fields,
     varied_fields,
 )
-from ablations.matrix import Asha, Matrix
+from ablations.candidates import Tuning
+from ablations.earlier import read_earlier
+from ablations.early_stopping import Asha, Futility
+from ablations.matrix import Matrix
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
@@ -29,6 +35,8 @@ from altformer.model.shape import ForecastShape
 from experiments.cell import Cell, Machine, Record, make_cell, read_record
 from experiments.compose import compose
 from experiments.fields import locate
+
+PLAN_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,24 @@ class Plan:
     scheduler: dict[str, Any]  # as it is noted in the records of cells it stops
     claimed_params: Mapping[str, int] = field(default_factory=dict)  # those of the full profile that claims are about
     notes: tuple[str, ...] = ()  # what a reader must know besides the cells
+    members: tuple[str, ...] = ()  # the names of the folders of the matrices whose distinct cells these are
     expected: Mapping[str, float] = field(default_factory=dict)  # seconds in a slot by cell hash, for cells to run
+    joined: Sequence[Plan] = ()  # those of them that it runs the cells of
+    looks: tuple[int, ...] = ()  # the numbers of seeds at which a report was made with every cell settled
+    tuning: Tuning | None = None  # what was chosen for each arm before
 
     def settled(self, planned: PlannedCell) -> bool:
-        """Done and diverged cells are; a stopped one only under the very scheduler that stopped it."""
-        return _settled(planned, self.scheduler)
+        """Done and diverged cells are; a stopped one only under the very scheduler that stopped it.
+
+        In a plan of several matrices a cell is settled when it is in all that have it.
+        """
+        rules = [one.scheduler for one in self.joined if planned.cell.hash in one.hashes] or [self.scheduler]
+        return all(_settled(planned, rule) for rule in rules)
+
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """The hashes of all cells."""
+        return frozenset(at.cell.hash for at in self.cells)
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -77,29 +98,39 @@ class Plan:
         return replace(self, cells=cells)
 
     def write(self) -> None:
-        """Write ``plan.json``: the matrix, its arms and every cell with its hash."""
-        write_json(self.folder / "plan.json", self._content())
+        """Write ``plan.json``: the matrix, its arms, every cell with its hash; ``tuned.json`` where arms were tuned."""
+        for name, content in self._files().items():
+            write_json(self.folder / name, content)
 
     def is_written(self) -> bool:
-        """Whether ``plan.json`` says just this: the same cells, settled as they are."""
+        """Whether its files say just this: the same cells, settled as they are."""
         try:
-            return bool(json.loads((self.folder / "plan.json").read_text()) == self._content())
+            return all(json.loads((self.folder / name).read_text()) == own for name, own in self._files().items())
         except (OSError, ValueError):
             return False
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        tuned = {} if self.tuning is None else {"tuned.json": self.tuning.content()}
+        return {"plan.json": self._content(), **tuned}
 
     def _content(self) -> dict[str, Any]:
         cells = [
             {"arm": at.arm, "seed": at.seed, "cell_hash": at.cell.hash, "settled": self.settled(at)}
             for at in self.cells
         ]
+        arms = [{"name": arm.name, "settings": arm.settings, "is_baseline": arm.is_baseline} for arm in self.arms]
         return {
+            "schema": PLAN_SCHEMA,
             "matrix": self.matrix.model_dump(mode="json"),
+            "arms": arms,
             "profile": self.profile,
             "dataset": self.data.name,
             "data_hash": self.data.identity,
             "scheduler": self.scheduler,
             "params": dict(self.params),
             "cells": cells,
+            "members": list(self.members),
+            "looks": list(self.looks),
         }
 
 
@@ -112,8 +143,9 @@ def configurations(
     ``settings``; neither they nor what arms vary is touched by the profile.
     """
     refuse_set_fields(arms, settings)
+    refuse_set_tuned(matrix, settings)
     refuse_other_data(arms)
-    varied = varied_fields(arms) | settings_fields(matrix)
+    varied = varied_fields(arms) | settings_fields(matrix) | set(tuned_fields(matrix).values())
     if "seed" in {*varied, *settings}:
         raise UserError("seed: a matrix runs every arm with the seeds 0..N-1; choose N with --seeds or seeds:")
 
@@ -149,21 +181,26 @@ def make_plan(
     settings: Mapping[str, Any],
     seeds: int,
     out: Path,
+    first_seed: int = 0,
     keep_seeds: bool = False,
+    tuning: Tuning | None = None,
 ) -> Plan:
     """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first.
 
     With ``keep_seeds`` the seeds beyond those asked for that an earlier plan of the same folder has, settled in every
-    arm, are part of this one: a run with fewer seeds must not replace a report on more.
+    arm that had them, are part of this one: a run with fewer seeds must not replace a report on more. With ``tuning``
+    every arm gets the values that were chosen for it.
     """
     as_written, matrix = matrix, matrix.of(profile)
-    arms = expand(matrix)
-    left_out = matrix.needs_graph if data.adjacency is None else ()
-    arms = [arm for arm in arms if arm.name not in left_out]
+    arms, notes = _arms_on(data, matrix, tuning)
     configs = configurations(matrix, arms, dataset, profile, settings)
     _refuse_late_grace(matrix, profile, configs)
+    _refuse_futility_without_baseline(matrix)
     folder = out.resolve() / f"{matrix.slug}-{data.name}-{_short(matrix, data, machine, profile, settings)}"
     scheduler = {**matrix.scheduler.model_dump(mode="json"), "profile": profile, "metric": matrix.objective}
+    if isinstance(matrix.scheduler, Futility) and matrix.baseline in configs:
+        first = configs[matrix.baseline].model_copy(update={"seed": 0})
+        scheduler["against"] = [make_cell(first, machine, data.identity, out, profile).hash]
 
     def of_seed(seed: int) -> list[PlannedCell]:
         made = {
@@ -172,16 +209,40 @@ def make_plan(
         }
         return [PlannedCell(name, seed, cell, read_record(cell.folder)) for name, cell in made.items()]
 
-    cells = [at for seed in range(seeds) for at in of_seed(seed)]
-    for seed in range(seeds, _earlier_seeds(folder) if keep_seeds else seeds):
-        more = of_seed(seed)
+    cells = [at for seed in range(first_seed, first_seed + seeds) for at in of_seed(seed)]
+    earlier = read_earlier(folder)
+    for seed in range(seeds, earlier.count if keep_seeds else seeds):
+        more = [at for at in of_seed(seed) if seed in earlier.seeds.get(at.arm, ())]
         if not all(_settled(at, scheduler) for at in more):
             break
         cells += more
     params = {name: _parameters(config, data) for name, config in configs.items()}
     claimed = params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings)
-    notes = tuple(f"Arm {name} is left out: it needs a road graph, and {data.name} has none here." for name in left_out)
-    return Plan(matrix, arms, cells, data, profile, folder, params, scheduler, claimed, notes)
+    return Plan(
+        matrix=matrix,
+        arms=arms,
+        cells=cells,
+        data=data,
+        profile=profile,
+        folder=folder,
+        params=params,
+        scheduler=scheduler,
+        claimed_params=claimed,
+        notes=notes,
+        looks=earlier.looks,
+        tuning=tuning,
+    )
+
+
+def _arms_on(data: TrafficData, matrix: Matrix, tuning: Tuning | None) -> tuple[list[Arm], tuple[str, ...]]:
+    """The arms that the data allow, with the values tuned for them, and what is to be said of both."""
+    left_out = matrix.needs_graph if data.adjacency is None else ()
+    notes = [f"Arm {name} is left out: it needs a road graph, and {data.name} has none here." for name in left_out]
+    arms = [arm for arm in expand(matrix) if arm.name not in left_out]
+    if tuning is None:
+        return arms, tuple(notes)
+    arms = [replace(arm, settings={**arm.settings, **tuning.chosen.get(arm.name, {})}) for arm in arms]
+    return arms, (*notes, *tuning.warnings)
 
 
 def _short(matrix: Matrix, data: TrafficData, machine: Machine, profile: str, settings: Mapping[str, Any]) -> str:
@@ -201,17 +262,15 @@ def _settled(planned: PlannedCell, scheduler: Mapping[str, Any]) -> bool:
     if record is None:
         return False
     if record["status"] == "stopped":
-        return bool(record["stopped_by"] == scheduler)
+        return _is_by(record["stopped_by"], scheduler)
     return record["status"] in ("done", "diverged")
 
 
-def _earlier_seeds(folder: Path) -> int:
-    """The number of seeds in the plan that a folder holds; 0 without one."""
-    try:
-        cells = json.loads((folder / "plan.json").read_text())["cells"]
-        return 1 + max((int(cell["seed"]) for cell in cells), default=-1)
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0
+def _is_by(stopped_by: Mapping[str, Any] | None, scheduler: Mapping[str, Any]) -> bool:
+    """Whether a cell was stopped by this rule; against several baselines, if this rule's is one of them."""
+    own, found = dict(scheduler), dict(stopped_by or {})
+    against = set(own.pop("against", ())) <= set(found.pop("against", ()))
+    return against and own == found
 
 
 def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Config]) -> None:
@@ -223,6 +282,15 @@ def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Confi
         raise UserError(
             f"{matrix.where('scheduler', 'grace_period')}: grace_period must be at most the epochs of a cell: "
             f"grace_period {grace}, epochs {epochs}"
+        )
+
+
+def _refuse_futility_without_baseline(matrix: Matrix) -> None:
+    """UserError where arms are to be judged against a baseline that there is not."""
+    if isinstance(matrix.scheduler, Futility) and matrix.baseline is None:
+        raise UserError(
+            f"{matrix.where('scheduler')}: futility judges every arm against the baseline, and none is named; name an "
+            "arm as baseline:, or use asha or none"
         )
 
 

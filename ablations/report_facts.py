@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.cells import CellResult
-from ablations.matrix import Asha, Matrix
 
 Facts = tuple[tuple[str, str], ...]  # name and text, both plain
 
@@ -25,6 +24,9 @@ class RunInfo:
     slots: int | None = None
     claimed_params: Mapping[str, int] = field(default_factory=dict)  # by arm, in the full profile
     notes: tuple[str, ...] = ()  # shown as warnings
+    looks: tuple[int, ...] = ()  # the number of seeds at each look at the report, this one last
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by arm: the fields chosen for it, and values
+    tuning_note: str = ""  # how those were chosen, and what the other candidates reached
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,12 @@ def unfinished(cell: CellResult) -> Unfinished:
     record = cell.record or {}
     epochs = record.get("epochs")
     reason = {
-        "not run": "no record yet; the same command goes on with it",
+        "not run": "no record yet: not started, or not at its end; the same command goes on with it",
         "stopped": f"by {_settings(record.get('stopped_by'))}, after epoch {epochs}",
         "diverged": f"NaN or infinity in loss or validation, after epoch {epochs}",
     }.get(cell.status, "")
     error = str(record.get("error") or "").strip().splitlines()
     return Unfinished(cell.arm, cell.seed, cell.status, "; ".join(filter(None, [reason, *error[-1:]])), cell.cell_hash)
-
-
-def scheduler_text(matrix: Matrix, profile: str) -> str:
-    """Which rule stopped cells, and what that means for the comparison."""
-    scheduler = matrix.scheduler
-    if not isinstance(scheduler, Asha):
-        return "none: every cell runs to its own end, so that no arm and no seed is selected while training."
-    return (
-        f"asha on {matrix.objective} by epoch (grace period {scheduler.grace_period.of(profile)}, reduction factor "
-        f"{scheduler.reduction_factor}): a search. Cells that fell behind were stopped, which also depends on the "
-        "order in which they ran. An arm with a stopped cell is neither averaged nor compared, and differences among "
-        "the arms that finished are those of a selection: confirm a finding in a comparison with scheduler: none."
-    )
 
 
 def warnings(results: Iterable[CellResult]) -> tuple[str, ...]:
@@ -75,10 +64,10 @@ def warnings(results: Iterable[CellResult]) -> tuple[str, ...]:
         "commits": [_of(record, "git_commit") for record in records],
         "torch versions": [(_of(record, "versions") or {}).get("torch") for record in records],
     }
-    selection = (
-        f"A search stopped {len(stopped)} of {len(results)} cells early: differences among the arms that finished are "
-        "those of a selection."
-    )
+    counts = f"{len(stopped)} of {len(results)} cells early"
+    selection = f"A search stopped {counts}: differences among the arms that finished are those of a selection."
+    if all(((cell.record or {}).get("stopped_by") or {}).get("type") == "futility" for cell in stopped):
+        selection = f"The rule futility stopped {counts}: their arms are neither averaged nor compared."
     unequal = tuple(
         f"The cells come from {len(different)} {what}: {', '.join(different)}."
         for what, values in named.items()

@@ -1,25 +1,37 @@
-"""The files of a report: the Markdown, with its plots beside it."""
+"""The files of a report: Markdown, HTML and LaTeX from the same data, with the plots beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from ablations.plots import draw_plots
+from ablations.plots import draw_plots, inline_svgs
 from ablations.report_data import ReportData
+from ablations.report_html import html
+from ablations.report_latex import latex
 from ablations.report_markdown import markdown
 from altformer.files import write_text
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
-    """Write ``plots/*.png`` and ``report.md`` into the folder; returns the report's path."""
-    plots = draw_plots(data, folder / "plots")
-    path = folder / "report.md"
-    write_text(path, markdown(data, {title: plot.relative_to(folder).as_posix() for title, plot in plots.items()}))
-    return path
+    """Write ``report.md``, ``report.html``, ``report.tex`` and ``plots/*`` into the folder; returns the first."""
+    plots = {title: path.relative_to(folder) for title, path in draw_plots(data, folder / "plots").items()}
+    pictures = {title: path.as_posix() for title, path in plots.items()}
+    pages = {title: path.with_suffix(".pdf").as_posix() for title, path in plots.items()}
+    return _write(data, folder, pictures, inline_svgs(data), pages)
 
 
 def write_tables(data: ReportData, folder: Path) -> Path:
-    """Write ``report.md`` alone, as for more arms than a plot can show; returns its path."""
+    """Write the reports without plots, as for more arms than a plot can show; returns the Markdown's path."""
+    return _write(data, folder, {}, {}, {})
+
+
+def _write(
+    data: ReportData, folder: Path, pictures: Mapping[str, str], svgs: Mapping[str, str], pages: Mapping[str, str]
+) -> Path:
+    """Each format with its own kind of plots; the Markdown comes last: it says that the report is complete."""
+    write_text(folder / "report.html", html(data, svgs))
+    write_text(folder / "report.tex", latex(data, pages))
     path = folder / "report.md"
-    write_text(path, markdown(data, {}))
+    write_text(path, markdown(data, pictures))
     return path

@@ -14,13 +14,18 @@ from ablations.plan import Plan
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
 from ablations.report_files import write_report
+from ablations.reported import has_run, write_run
+from ablations.sequential import looks_of, with_look
+from ablations.statistics import MIN_SEEDS
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
+from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection
 from cluster.work import Outcome
 from experiments import provenance
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
+BUDGET_CODE = 3
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,20 @@ class Finished:
     outcome: Outcome | None
 
     @property
+    def is_cut_short(self) -> bool:
+        """Whether a signal or the budget ended the run."""
+        outcome = self.outcome
+        return outcome is not None and bool(outcome.interrupted or (outcome.budget and outcome.left))
+
+    @property
     def exit_code(self) -> int:
-        """0 when every cell has a result (diverged is one), 1 when one has none, 130 / 143 after a signal."""
+        """0 when every cell has a result (diverged is one), 1 when one has none, 3 when a budget ended it before that,
+        130 / 143 after a signal.
+        """
         if self.outcome is not None and self.outcome.interrupted:
             return SIGNAL_CODES.get(self.outcome.interrupted, 1)
+        if self.outcome is not None and self.outcome.budget and self.outcome.left:
+            return BUDGET_CODE
         return 1 if self.plan.to_run else 0
 
 
@@ -49,29 +64,33 @@ def run_plan(
     connection: Connection | None = None,
     *,
     train: bool = True,
+    budget: Budget = NO_BUDGET,
     report_with: Callable[[ReportData, Path], Path] = write_report,
 ) -> Finished:
     """Run the unsettled cells of a plan on ``connection`` and report on all cells.
 
     Without a connection ``connect`` makes one, but only if there is a cell to run; a matrix that is finished and
     reported on is only read. MLflow's files go below ``mlflow_out`` (None: no MLflow). Without ``train`` nothing is
-    run: the cells are reported on as they are. UserError when another process runs this very matrix.
+    run: the cells are reported on as they are. A ``budget`` may end the run before it is through. UserError when
+    another process runs this very matrix.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
+    plan = with_look(plan)
     with _only_writer(plan.folder):
         if _is_reported(plan, mlflow_out):
             return Finished(plan, build_report(plan.matrix, plan.arms, _results(plan, plan, None), _info(plan)), None)
         plan.write()
+        write_run(plan.folder, plan.matrix, _info(plan), [at.cell.hash for at in plan.to_run if train])
         started_by = {**provenance.started_by(), "scheduler": plan.scheduler, "matrix": plan.folder.name}
         tracker = MatrixTracker(plan, mlflow_out, started_by)
         outcome, started = None, time.perf_counter()
         try:
-            if plan.to_run and train:
+            if plan.to_run and train and not (budget.reached() or budget.cells_left == 0):
                 from ablations.trials import run_unsettled  # Ray, only where something runs
 
                 with nullcontext(connection) if connection else connect() as there:
-                    outcome = run_unsettled(plan, there, tracker, started_by)
-            now = plan.refreshed()
+                    outcome = run_unsettled(plan, there, tracker, started_by, budget)
+            now = with_look(plan.refreshed())
             tracker.flush()
             results = _results(plan if train else now, now, tracker)
             write_cells(plan.folder / "cells.csv", results)
@@ -79,6 +98,7 @@ def run_plan(
             report = build_report(plan.matrix, plan.arms, results, info)
             report_with(report, plan.folder)
             now.write()
+            write_run(plan.folder, plan.matrix, info, [at.cell_hash for at in results if not at.reused])
             tracker.log_report(report)
         finally:
             tracker.close()
@@ -89,7 +109,7 @@ def run_plan(
 
 def _is_reported(plan: Plan, mlflow_out: Path | None) -> bool:
     """Whether nothing is left to run, to write or to log."""
-    if plan.to_run or not plan.is_written() or not (plan.folder / "report.md").is_file():
+    if plan.to_run or not plan.is_written() or not (plan.folder / "report.md").is_file() or not has_run(plan.folder):
         return False
     table = plan.folder / "cells.csv"
     return table.is_file() and (mlflow_out is None or all(row["mlflow_run_id"] for row in read_cells(table)))
@@ -106,6 +126,9 @@ def _info(plan: Plan, outcome: Outcome | None = None, seconds: float | None = No
         slots=outcome.slots if outcome else None,
         claimed_params=plan.claimed_params,
         notes=plan.notes,
+        looks=tuple(look for look in looks_of(plan) if look >= MIN_SEEDS),  # with fewer nothing is tested
+        tuned=plan.tuning.chosen if plan.tuning else {},
+        tuning_note=plan.tuning.note if plan.tuning else "",
     )
 
 
@@ -120,6 +143,7 @@ def _results(before: Plan, now: Plan, tracker: MatrixTracker | None) -> list[Cel
             at.record,
             mlflow_run_id=tracker.run_id(at.cell.hash) if tracker else None,
             reused=at.cell.hash not in ran,
+            folder=at.cell.folder,
         )
         for at in now.cells
     ]

@@ -12,9 +12,12 @@ from ablations.overview import write_overview
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
 from ablations.report_files import write_tables
-from ablations.running import Finished, run_plan
+from ablations.running import BUDGET_CODE, Finished, run_plan
+from ablations.tracking import attach
 from ablations.union import joins, make_union
+from cluster.budget import NO_BUDGET, NOTHING, Budget, Spent
 from cluster.connection import Connection
+from cluster.work import Outcome
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,28 @@ class FinishedGroup:
     @property
     def interrupted(self) -> str | None:
         """The signal that ended it, if one did."""
-        ended = [one.outcome.interrupted for one in (self.union, *self.matrices) if one and one.outcome]
-        return next(filter(None, ended), None)
+        return next(filter(None, (outcome.interrupted for outcome in self.outcomes)), None)
+
+    @property
+    def outcomes(self) -> Sequence[Outcome]:
+        """What ran."""
+        return [one.outcome for one in (self.union, *self.matrices) if one and one.outcome]
+
+    @property
+    def spent(self) -> Spent:
+        """What it has cost."""
+        return sum((outcome.spent for outcome in self.outcomes), NOTHING)
+
+    @property
+    def budget(self) -> str | None:
+        """The limit that ended it, if one did."""
+        return next((outcome.budget for outcome in self.outcomes if outcome.budget and outcome.left), None)
 
     @property
     def exit_code(self) -> int:
-        """As of a single matrix: the code of a signal, else 1 when a cell has no result."""
+        """As of a single matrix: the code of a signal, else 3 after a budget, else 1 when a cell has no result."""
         codes = [one.exit_code for one in (self.union, *self.matrices) if one is not None]
-        return max(codes, default=0)
+        return BUDGET_CODE if self.budget and not self.interrupted else max(codes, default=0)
 
 
 def make_group(name: str, plans: Sequence[Plan], out: Path) -> Group:
@@ -60,29 +77,42 @@ def make_group(name: str, plans: Sequence[Plan], out: Path) -> Group:
 
 
 def run_group(
-    group: Group, connect: Callable[[], Connection], mlflow_out: Path | None, connection: Connection | None = None
+    group: Group,
+    connect: Callable[[], Connection],
+    mlflow_out: Path | None,
+    connection: Connection | None = None,
+    budget: Budget = NO_BUDGET,
 ) -> FinishedGroup:
     """Train every distinct cell once, then let each matrix report (searches run their own cells then).
 
-    Everything that finished is kept after an interruption, and the same call goes on. Writes ``summary.md`` over all
-    matrices into the union's folder.
+    The ``budget`` is of all matrices together; when it is spent each still reports on the cells it has. Everything that
+    finished is kept after an interruption, and the same call goes on. Writes ``summary.md`` over all matrices into the
+    union's folder.
     """
     union = None
     if group.union is not None:
-        union = run_plan(group.union, connect, mlflow_out, connection, report_with=write_tables)
+        union = run_plan(group.union, connect, mlflow_out, connection, budget=budget, report_with=write_tables)
         if union.outcome is not None and union.outcome.interrupted:
             return FinishedGroup(group, union, [], None)
     finished: list[Finished] = []
     for plan in group.plans:
         train = not group.in_union(plan)  # a cell that has failed just now is not tried again in each matrix
-        finished.append(run_plan(plan.refreshed(), connect, mlflow_out, connection, train=train))
+        left = budget.after(FinishedGroup(group, union, finished, None).spent)
+        finished.append(run_plan(plan.refreshed(), connect, mlflow_out, connection, train=train, budget=left))
         done = FinishedGroup(group, union, finished, None)
         if done.interrupted:
             return done
     summary = None
     if group.union is not None and union is not None:
-        summary = write_overview(group.union.folder, union, finished)
+        summary, before = group.union.folder / "summary.md", _text(group.union.folder / "summary.md")
+        write_overview(group.union.folder, union, finished)
+        if mlflow_out is not None and _text(summary) != before:  # written only now, after the union's own log
+            attach(group.union, mlflow_out, [(summary, "")])
     return FinishedGroup(group, union, finished, summary)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
 
 
 def write_table(groups: Sequence[FinishedGroup], out: Path) -> list[Path]:

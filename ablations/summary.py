@@ -11,22 +11,26 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.arms import Arm
+from ablations.estimate import Estimate
+from ablations.expectation import cell_time, expectation_lines, power_text
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData, metric_name
 from ablations.running import Finished
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
+from cluster.budget import NO_BUDGET, Budget
+from cluster.progress import duration
 from experiments.provenance import versions
 
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
 
 
-def print_group(group: Group, slots: int) -> None:
-    """One matrix cell by cell, or several by their numbers of cells."""
+def print_group(group: Group, slots: int, estimate: Estimate | None = None, budget: Budget = NO_BUDGET) -> None:
+    """One matrix cell by cell, or several by their numbers of cells; then what the run is expected to take."""
     if len(group.plans) == 1:
-        print_plan(group.plans[0], slots)
+        print_plan(group.plans[0], slots, estimate, budget)
     else:
-        _print_matrices(group, slots)
+        _print_matrices(group, slots, estimate, budget)
 
 
 def print_finished(finished: FinishedGroup) -> None:
@@ -44,12 +48,12 @@ def print_finished(finished: FinishedGroup) -> None:
         print(f"Summary of {len(finished.matrices)} matrices: {finished.summary}")
     if finished.union is not None and finished.union.report.marker:
         print(finished.union.report.marker)
-    if finished.interrupted:
-        print(f"Interrupted ({finished.interrupted}): finished cells are kept; the same command goes on.")
+    for run in filter(None, (finished.union, *finished.matrices)):
+        print_end(run)
 
 
-def _print_matrices(group: Group, slots: int) -> None:
-    """Matrices with their cells, which cells several of them share, and what is to run."""
+def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget: Budget) -> None:
+    """Matrices with their cells, which cells several of them share, what is to run, and what that takes."""
     first, found = group.plans[0], sharing(group.plans)
     rows, sensors = first.data.values.shape
     print(f"{len(group.plans)} matrices on {first.data.name} ({rows} rows x {sensors} sensors)")
@@ -72,19 +76,27 @@ def _print_matrices(group: Group, slots: int) -> None:
     where = f"\nResults: {group.union.folder}" if group.union is not None else ""
     print(
         f"{sum(len(plan.cells) for plan in group.plans)} cells, {len(found)} distinct, {len(shared)} shared, "
-        f"{len(to_run)} to run, {slots} at once{where}",
-        flush=True,
+        f"{len(to_run)} to run, {slots} at once{where}"
     )
+    _print_expectation(estimate, budget)
+    powers: dict[str, list[str]] = {}
+    for plan in group.plans:
+        if text := power_text(plan):
+            powers.setdefault(text, []).append(plan.matrix.name)
+    for text, names in powers.items():
+        print(f"Power ({', '.join(names)}): {text}", flush=True)
 
 
-def print_plan(plan: Plan, slots: int) -> None:
-    """The cells, what is settled of them, and what runs at once."""
+def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget: Budget = NO_BUDGET) -> None:
+    """The cells, what is settled of them, what runs at once, and what the run is expected to take."""
     rows, sensors = plan.data.values.shape
     print(f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({rows} rows x {sensors} sensors)")
     if plan.profile == "quick":
         print(QUICK)
-    console, columns = Console(), ["arm", "parameters", "settled", "to run", "cells"]
-    rows = [_arm_row(plan, arm) for arm in plan.arms]
+    console, columns = Console(), ["arm", "parameters", "settled", "to run", "a cell takes", "cells"]
+    rows = [_arm_row(plan, arm, estimate) for arm in plan.arms]
+    if estimate is None:
+        rows, columns = [[*row[:4], row[5]] for row in rows], [*columns[:4], columns[5]]
     widths = [max(len(row[place]) for row in [columns, *rows]) + 1 for place in range(len(columns))]
     if sum(widths) > console.width:
         columns.pop()  # hashes cut short are of no use
@@ -99,22 +111,30 @@ def print_plan(plan: Plan, slots: int) -> None:
     print(
         f"{len(plan.cells)} cells, {len(plan.to_run)} to run, {slots} at once "
         f"({machine.workers} worker(s) x {machine.threads} thread(s) on {machine.device}); "
-        f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}",
-        flush=True,
+        f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}"
     )
+    _print_expectation(estimate, budget)
+    if text := power_text(plan):
+        print(f"Power: {text}", flush=True)
 
 
-def _arm_row(plan: Plan, arm: Arm) -> list[str]:
+def _print_expectation(estimate: Estimate | None, budget: Budget) -> None:
+    for line in expectation_lines(estimate, budget) if estimate is not None else ():
+        print(line, flush=True)
+
+
+def _arm_row(plan: Plan, arm: Arm, estimate: Estimate | None) -> list[str]:
     cells = [at for at in plan.cells if at.arm == arm.name]
-    settled = sum(map(plan.settled, cells))
+    to_run = [at for at in cells if not plan.settled(at)]
     name = arm.name + (" (baseline)" if arm.is_baseline else "")
     hashes = " ".join(at.cell.hash[:8] for at in cells)
-    return [name, f"{plan.params[arm.name]:,}", str(settled), str(len(cells) - settled), hashes]
+    counts = (str(len(cells) - len(to_run)), str(len(to_run)))
+    return [name, f"{plan.params[arm.name]:,}", *counts, cell_time(estimate, to_run), hashes]
 
 
 def print_result(finished: Finished) -> None:
     """The outcome, the table of arms, and where the rest is."""
-    plan, report, outcome = finished.plan, finished.report, finished.outcome
+    plan, report = finished.plan, finished.report
     table = _table("arm", "n", metric_name(report.reported), "vs baseline", "verdict")
     for arm in report.arms:
         summary = arm.metrics.get(report.reported)
@@ -133,8 +153,26 @@ def print_result(finished: Finished) -> None:
     print(f"Report: {plan.folder / 'report.md'}")
     out = plan.cells[0].cell.folder.parents[1]
     print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
-    if outcome is not None and outcome.interrupted:
-        print(f"Interrupted ({outcome.interrupted}): finished cells are kept; the same command goes on.")
+    print_end(finished)
+
+
+def print_end(finished: Finished) -> None:
+    """What ended a run before its last cell, what is left of it, and how to go on."""
+    outcome, left = finished.outcome, finished.plan.to_run
+    if outcome is None or not (outcome.interrupted or outcome.budget):
+        return
+    why = f"Interrupted ({outcome.interrupted})" if outcome.interrupted else f"The budget of {outcome.budget} is spent"
+    expected, ended = finished.plan.expected, outcome.ended
+    known = [
+        max(expected[key] - (ended[key].seconds if key in ended else 0.0), 0.0)
+        for key in (at.cell.hash for at in left)
+        if key in expected
+    ]
+    rest = f"{len(left)} {'cell is' if len(left) == 1 else 'cells are'} left"
+    if left and len(known) == len(left):
+        at_once = max(min(outcome.slots, len(left)), 1)
+        rest += f", about {duration(sum(known) / at_once)}"
+    print(f"{why}: finished cells are kept and {rest}; the same command goes on.", flush=True)
 
 
 def _print_claims(report: ReportData) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,9 +53,23 @@ def given_resources(resources: Resources, args: argparse.Namespace) -> dict[str,
 
 def slots(resources: Resources, connection: Any) -> int:
     """Trials at once: on the cluster, or on the Ray that would be started here."""
-    nodes = connection.nodes if connection else [{"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}]
-    resources.check(nodes)
-    return resources.slots(nodes)
+    there = nodes(connection)
+    resources.check(there)
+    return resources.slots(there)
+
+
+def trial_gpus(resources: Resources, connection: Any) -> float:
+    """The GPUs that a trial holds, which may be a fraction of one."""
+    settled = resources.resolved(nodes(connection))
+    return settled.workers * (settled.gpus_per_worker or 0.0)
+
+
+def nodes(connection: Any) -> Sequence[Mapping[str, float]]:
+    """The cluster's nodes, or this machine as the Ray that would be started here sees it."""
+    if connection:
+        there: Sequence[Mapping[str, float]] = connection.nodes
+        return there
+    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}]
 
 
 def local_gpus() -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData
+from ablations.tracked_report import report_files, report_metrics, report_tags, varied_params
 from cluster.tracking import Matrix, NoTracker, Tracker, resolve
 from cluster.work import Listener, Work
+from experiments import provenance
 from experiments.cell_plots import draw_cell_plots
-from experiments.tracked_cell import Artifact, cell_files, final_metrics, work_of
+from experiments.tracked_cell import Artifact, cell_files, final_metrics, flat_params, work_of
 
 
 class MatrixTracker:
@@ -20,6 +23,7 @@ class MatrixTracker:
 
     def __init__(self, plan: Plan, out: Path | None, started_by: Mapping[str, Any]) -> None:
         self._plan, self._out = plan, out
+        self._varied = varied_params(plan.arms, {at.arm: flat_params(at.cell) for at in reversed(plan.cells)})
         self._cells = {at.cell.hash: at for at in plan.cells}
         self._tracker = self._open(out, started_by)
         for at in plan.cells:
@@ -45,6 +49,11 @@ class MatrixTracker:
             self._tracker.url() or f"altformer mlflow-ui --out {shlex.quote(str(self._out))} (on http://127.0.0.1:5000)"
         )
 
+    def work(self, at: PlannedCell, started_by: Mapping[str, Any], epochs: int | None) -> Work:
+        """The cell as a piece of work, with what its arm varies as params of their own."""
+        work = work_of(at.cell, at.name, self.tags(at), started_by, epochs)
+        return replace(work, params={**self._varied[at.arm], **work.params})
+
     def tags(self, at: PlannedCell) -> dict[str, str]:
         """What distinguishes a cell within the matrix."""
         baseline = next((arm.is_baseline for arm in self._plan.arms if arm.name == at.arm), False)
@@ -59,11 +68,16 @@ class MatrixTracker:
         return self._tracker.run_id(cell_hash)
 
     def log_report(self, report: ReportData) -> None:
-        """Attach report, table, plan and plots to the parent run."""
-        folder = self._plan.folder
-        files: list[Artifact] = [(folder / name, "") for name in ("report.md", "cells.csv", "plan.json")]
-        files += [(path, "plots") for path in sorted((folder / "plots").glob("*.png"))]
-        self._tracker.record_matrix(artifacts=[(path, place) for path, place in files if path.is_file()])
+        """Give the parent run the statistics as metrics, the verdicts as tags, and the report's files.
+
+        The step of the metrics is the number of finished cells: those of a report on more cells come after the others.
+        """
+        self._tracker.record_matrix(
+            metrics=report_metrics(report),
+            tags=report_tags(report),
+            artifacts=report_files(self._plan.folder),
+            step=sum(arm.done for arm in report.arms),
+        )
 
     def close(self) -> None:
         """Write what is left and end the parent run."""
@@ -72,26 +86,8 @@ class MatrixTracker:
     def _open(self, out: Path | None, started_by: Mapping[str, Any]) -> Tracker | NoTracker:
         if out is None:
             return NoTracker()
-        plan = self._plan
-        tags = {
-            "matrix": plan.matrix.name,
-            "dataset": plan.data.name,
-            "data_hash": plan.data.identity,
-            "profile": plan.profile,
-            "git_commit": str(started_by.get("git_commit")),
-            "command": str(started_by.get("command")),
-            "scheduler": plan.matrix.scheduler.type,
-            "baseline": str(plan.matrix.baseline),
-            "arms": str(len(plan.arms)),  # tags, since MLflow never changes a param and arms and seeds may be added
-            "seeds": str(len({at.seed for at in plan.cells})),
-        }
-        name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
-        return Tracker(
-            resolve(out),
-            Matrix(plan.folder.name, name, {"base": plan.matrix.base}, tags),
-            final_metrics=final_metrics,
-            cell_artifacts=self._artifacts,
-        )
+        parent = _parent(self._plan, started_by)
+        return Tracker(resolve(out), parent, final_metrics=final_metrics, cell_artifacts=self._artifacts)
 
     def _artifacts(self, work: Work, status: str, record: Mapping[str, Any] | None) -> list[Artifact]:
         cell = self._cells[work.key].cell
@@ -109,7 +105,7 @@ class MatrixTracker:
         """A cell that needs no run of its own still appears below this matrix, once."""
         record = at.record
         assert record is not None
-        work = work_of(at.cell, at.name, self.tags(at), started_by, None)
+        work = self.work(at, started_by, None)
         first = record["provenance"].get("matrix")
         self._tracker.record_finished(
             work,
@@ -119,6 +115,33 @@ class MatrixTracker:
             artifacts=lambda: self._artifacts(work, record["status"], record),
             reused_from=first if first != self._plan.folder.name else None,
         )
+
+
+def attach(plan: Plan, out: Path, files: Sequence[Artifact]) -> None:
+    """Add files to the parent run of a matrix that has been run; out of reach, they wait as everything logged does."""
+    tracker = Tracker(resolve(out), _parent(plan, provenance.started_by()))
+    tracker.record_matrix(artifacts=files)
+    tracker.close(60)
+    if tracker.problem:
+        print(tracker.problem)
+
+
+def _parent(plan: Plan, started_by: Mapping[str, Any]) -> Matrix:
+    """The run that stands for the matrix itself."""
+    tags = {
+        "matrix": plan.matrix.name,
+        "dataset": plan.data.name,
+        "data_hash": plan.data.identity,
+        "profile": plan.profile,
+        "git_commit": str(started_by.get("git_commit")),
+        "command": str(started_by.get("command")),
+        "scheduler": plan.matrix.scheduler.type,
+        "baseline": str(plan.matrix.baseline),
+        "arms": str(len(plan.arms)),  # tags, since MLflow never changes a param and arms and seeds may be added
+        "seeds": str(len({at.seed for at in plan.cells})),
+    }
+    name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
+    return Matrix(plan.folder.name, name, {"base": plan.matrix.base}, tags)
 
 
 def _time(path: Path) -> float:

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablations.arms import Arm
-from ablations.matrix import Matrix, NoScheduler
+from ablations.early_stopping import Asha, NoScheduler
+from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell
 
 
 def joins(plan: Plan, first: Plan) -> bool:
-    """Whether a plan can run in one with another: every cell to its own end, with the same resources."""
-    rule = plan.matrix.scheduler
-    return isinstance(rule, NoScheduler) and plan.matrix.resources == first.matrix.resources
+    """Whether a plan can run in one with another: a comparison by the same objective, with the same resources."""
+    same = (plan.matrix.resources, plan.matrix.objective) == (first.matrix.resources, first.matrix.objective)
+    return not isinstance(plan.matrix.scheduler, Asha) and same
 
 
 def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
@@ -24,7 +25,7 @@ def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
     Its arms are named ``matrix/arm`` after the first matrix that has the cell, and it has no baseline: comparing is
     left to the reports of the matrices. The plans must be on the same data and profile.
     """
-    together = [plan for plan in plans if isinstance(plan.matrix.scheduler, NoScheduler)]
+    together = [plan for plan in plans if not isinstance(plan.matrix.scheduler, Asha)]
     together = [plan for plan in together if joins(plan, together[0])]
     if not together:
         return None
@@ -42,6 +43,8 @@ def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
         base=first.matrix.base,
         arms={arm: {} for arm in params},
         kind="search",
+        scheduler=NoScheduler(),
+        objective=first.matrix.objective,
         resources=first.matrix.resources,
     )
     return Plan(
@@ -53,6 +56,8 @@ def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
         folder=_folder(name, together, out),
         params=params,
         scheduler={"type": "none", "profile": first.profile, "metric": matrix.objective},
+        members=tuple(plan.folder.name for plan in plans),
+        joined=tuple(together),
     )
 
 

@@ -1,7 +1,7 @@
 """Publish the matrices and the tuning campaign of a run below experiments/results: ``make results``.
 
-Every matrix gets a folder with its report and table (the depth matrix also its plots, which the README shows); the
-newest page over several matrices becomes ``summary.md``, with its links pointing there.
+Every matrix gets a folder with its report and table (the depth matrix in all three formats and with its plots, which
+the README shows); the newest page over several matrices becomes ``summary.md``, with its links pointing there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from altformer.files import write_text
 
 WITH_PLOTS = ("depth",)
 SEVERAL = ("all", "several")  # plans of several matrices, which only the page over them shows
-PUBLISHED = ("report.md", "cells.csv", "plan.json")
+REPORTS = ("report.md", "report.html", "report.tex")
+PUBLISHED = (*REPORTS, "cells.csv", "plan.json")
 TABLES = ("table.md", "table.tex", "table.csv")
 LINK = re.compile(r"\]\(\.\./([^/)]+)/report\.md\)")
 STAGE_REPORTS = re.compile(r"^In full: .*\n\n?", re.MULTILINE)
@@ -78,9 +79,9 @@ def _publish_matrix(run: Path, target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy2(run / "cells.csv", target / "cells.csv")
     if target.name in WITH_PLOTS:
-        shutil.copy2(run / "report.md", target / "report.md")
-        shutil.copy2(run / "plan.json", target / "plan.json")
-        shutil.copytree(run / "plots", target / "plots", dirs_exist_ok=True)
+        for name in (*REPORTS, "plan.json"):
+            shutil.copy2(run / name, target / name)
+        shutil.copytree(run / "plots", target / "plots", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pdf"))
     else:
         write_text(target / "report.md", PLOTS.sub("", (run / "report.md").read_text()))
     return target

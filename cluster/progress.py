@@ -6,7 +6,6 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cluster.eta import Forecast, Row
 from cluster.work import Ended, Listener, Outcome, Work
 
 Clock = Callable[[], float]
@@ -26,6 +26,7 @@ _WHY_LETTERS = 160
 
 _STYLES = {
     "running": "bold",
+    "paused": "cyan",
     "done": "green",
     "stopped": "yellow",
     "diverged": "magenta",
@@ -33,37 +34,6 @@ _STYLES = {
     "interrupted": "yellow",
     "waiting": "dim",
 }
-
-
-@dataclass
-class Row:
-    """One cell's state; times on the tally's clock."""
-
-    work: Work
-    status: str = "waiting"
-    epoch: int = 0
-    best: float | None = None
-    began: float = 0.0
-    first_epoch_at: float = 0.0
-    last_epoch_at: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds per epoch; from the second on, since the first contains what starting took."""
-        if self.epoch > 1 and self.last_epoch_at > self.first_epoch_at:
-            return (self.last_epoch_at - self.first_epoch_at) / (self.epoch - 1)
-        return self.first_epoch_at - self.began if self.epoch else None
-
-    @property
-    def start(self) -> float:
-        """Seconds before the first epoch began: processes and imports, in a slot's first cell."""
-        return max(self.first_epoch_at - self.began - (self.pace or 0.0), 0.0)
-
-    @property
-    def tail(self) -> float:
-        """Seconds that an ended cell took after its last epoch."""
-        return max(self.seconds - (self.last_epoch_at - self.began), 0.0)
 
 
 class Tally(Listener):
@@ -84,20 +54,30 @@ class Tally(Listener):
         self.began = self._clock()
 
     def cell_started(self, work: Work) -> None:
-        """The cell runs from now."""
-        now = self._clock()
-        self.rows[work.key] = Row(work, "running", began=now, first_epoch_at=now, last_epoch_at=now)
+        """The cell runs from now, or goes on after a pause."""
+        now, row = self._clock(), self.rows[work.key]
+        if row.status == "paused":
+            row.resume(now)
+        else:
+            self.rows[work.key] = Row(work, "running", began=now, first_epoch_at=now, last_epoch_at=now)
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """Count the epoch and keep the best metric."""
         row = self.rows[work.key]
         row.last_epoch_at = self._clock()
-        if not row.epoch:
-            row.first_epoch_at = row.last_epoch_at
+        new = not row.epoch
         row.epoch = int(metrics.get("epoch", row.epoch + 1))
+        if new:
+            row.first_epoch, row.first_epoch_at = row.epoch, row.last_epoch_at
         value = metrics.get(self.metric)
         if isinstance(value, (int, float)) and math.isfinite(value):
             row.best = float(value) if row.best is None else self._better(row.best, float(value))
+
+    def cell_paused(self, work: Work) -> None:
+        """The cell waits; its slot is free."""
+        row = self.rows[work.key]
+        row.status, row.paused_at = "paused", self._clock()
+        row.seconds = row.paused_at - row.began
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """The cell has its status, and the time its slot was taken."""
@@ -114,33 +94,23 @@ class Tally(Listener):
         return {status: found.count(status) for status in _STYLES if status in found}
 
     def eta(self) -> float | None:
-        """Seconds until the last cell ends, by handing the waiting ones to slots as they fall free; None if unknown.
+        """Seconds until the last cell ends, by handing waiting and paused ones to slots as they fall free.
 
-        A running cell is expected to take its remaining epochs at its own pace, and then as long as ended ones took
-        after their last; a waiting one as long as ended ones on average (stopped ones count, as more will be), before
-        any has ended its epochs at the average pace. What starting a slot's processes took is not expected again.
+        None if unknown. See `Forecast` for what each cell is expected to take.
         """
-        running = [row for row in self.rows.values() if row.status == "running"]
-        waiting = [row for row in self.rows.values() if row.status == "waiting"]
-        ended = [row for row in self.rows.values() if row.status in ("done", "stopped", "diverged")]
-        pace = _mean([row.pace for row in self.rows.values() if row.pace is not None])
-        usual = _mean([row.seconds - row.start for row in ended])
-        tail = _mean([row.tail for row in ended if row.status == "done"]) or 0.0
-        free = [self._remaining(row, pace, usual, tail) for row in running]
-        waits = [usual if usual is not None else _times(row.work.epochs, pace) for row in waiting]
-        if None in free or None in waits:
-            return None
+        forecast = Forecast(list(self.rows.values()))
+        free = [forecast.left(row, self.elapsed(row)) for row in self.rows.values() if row.status == "running"]
+        waits = [forecast.left(row, row.seconds) for row in self.rows.values() if row.status == "paused"]
+        waits += [forecast.whole(row) for row in self.rows.values() if row.status == "waiting"]
         slots = [seconds for seconds in free if seconds is not None]
+        known = [seconds for seconds in waits if seconds is not None]
+        if len(slots) < len(free) or len(known) < len(waits):
+            return None
         slots += [0.0] * (self.slots - len(slots))
         heapq.heapify(slots)
-        for seconds in waits:
-            heapq.heapreplace(slots, slots[0] + (seconds or 0.0))
+        for seconds in known:
+            heapq.heapreplace(slots, slots[0] + seconds)
         return max(slots)
-
-    def _remaining(self, row: Row, pace: float | None, usual: float | None, tail: float) -> float | None:
-        epochs = _times(row.work.epochs, row.pace if row.epoch else pace)
-        total = usual if epochs is None else row.start + epochs + tail
-        return None if total is None else max(total - self.elapsed(row), 0.0)
 
 
 class Lines(Tally):
@@ -159,8 +129,9 @@ class Lines(Tally):
 
     def cell_started(self, work: Work) -> None:
         """Say so."""
+        paused = self.rows[work.key].status == "paused"
         super().cell_started(work)
-        self._say(f"start  {work.name}")
+        self._say(f"resume {work.name}, epoch {_epochs(self.rows[work.key])}" if paused else f"start  {work.name}")
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """Say where the matrix is, if that was long ago."""
@@ -169,6 +140,12 @@ class Lines(Tally):
             self._said = self._clock()
             running = [f"{row.work.name} {_epochs(row)}" for row in self.rows.values() if row.status == "running"]
             self._say(f"{summary(self)}; running: {', '.join(running)}")
+
+    def cell_paused(self, work: Work) -> None:
+        """Say so."""
+        super().cell_paused(work)
+        row = self.rows[work.key]
+        self._say(f"paused {work.name}, epoch {_epochs(row)}, best {self.metric} {_number(row.best)}")
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """Say how."""
@@ -184,7 +161,7 @@ class Lines(Tally):
 
     def matrix_ended(self, outcome: Outcome) -> None:
         """Say what came out."""
-        self._say(summary(self))
+        self._say(summary(self) + (f"; the budget of {outcome.budget} is spent" if outcome.budget else ""))
 
     def _say(self, line: str) -> None:
         stamp = time.strftime("%H:%M:%S")
@@ -212,6 +189,8 @@ class LiveTable(Tally):
 
     def matrix_ended(self, outcome: Outcome) -> None:
         """Leave the table as it is at the end."""
+        if outcome.budget:
+            self._note = f"The budget of {outcome.budget} is spent"
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -240,9 +219,9 @@ class LiveTable(Tally):
         return Group(table, *(Text(line) for line in [*below, self._note] if line))
 
     def _ordered(self) -> list[Row]:
-        """What is of interest first: running and failed cells, then those that ended last, then those that wait."""
-        rank = {"running": 0, "failed": 1, "waiting": 3}
-        return sorted(self.rows.values(), key=lambda row: (rank.get(row.status, 2), -row.began))
+        """What is of interest first: running, failed, paused cells, then those that ended last, those that wait."""
+        rank = {"running": 0, "failed": 1, "paused": 2, "waiting": 4}
+        return sorted(self.rows.values(), key=lambda row: (rank.get(row.status, 3), -row.began))
 
 
 def progress_listener(metric: str = "val_mae", mode: str = "min", console: Console | None = None) -> Listener:
@@ -256,7 +235,7 @@ def summary(tally: Tally) -> str:
     """Cells by status and the time left, in a line."""
     counts = ", ".join(f"{count} {status}" for status, count in tally.counts().items())
     eta = tally.eta()
-    open_cells = any(row.status in ("running", "waiting") for row in tally.rows.values())
+    open_cells = any(row.status in ("running", "paused", "waiting") for row in tally.rows.values())
     left = f"; about {duration(eta)} left" if eta is not None and open_cells else ""
     return f"{counts or 'nothing to run'}{left}"
 
@@ -278,14 +257,6 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _times(epochs: int | None, pace: float | None) -> float | None:
-    return None if epochs is None or pace is None else epochs * pace
-
-
 def _epochs(row: Row) -> str:
     return f"{row.epoch}/{row.work.epochs}" if row.work.epochs is not None else str(row.epoch)
 
@@ -298,5 +269,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _leaving(signal_name: str, seconds: float) -> str:
-    return f"{signal_name}: running cells end their epoch (up to {duration(seconds)}); once more to end at once"
+def _leaving(why: str, seconds: float) -> str:
+    if not why.startswith("SIG"):
+        return f"{why[:1].upper()}{why[1:]}: running cells end their epoch"
+    return f"{why}: running cells end their epoch (up to {duration(seconds)}); once more to end at once"

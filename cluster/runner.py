@@ -78,7 +78,7 @@ def run_cells(
     resources = resources.resolved(connection.nodes)
     slots = resources.slots(connection.nodes)
     began = time.monotonic()
-    affordable = works[: budget.cells_left]
+    affordable = _affordable(works, scheduler, budget.cells_left)
     watch = Watch(affordable, listeners, budget, resources.workers * (resources.gpus_per_worker or 0.0))
     watch.tell("matrix_started", affordable, slots)
     if affordable:
@@ -101,6 +101,11 @@ def run_cells(
     outcome = Outcome(watch.ended, left, signal_name, slots, seconds, reached, watch.spent)
     watch.tell("matrix_ended", outcome)
     return outcome
+
+
+def _affordable(works: Sequence[Work], scheduler: Scheduler, cells: int | None) -> list[Work]:
+    """The cells that may be started: of a limited number none that would only wait for others."""
+    return list(works) if cells is None else [work for work in works if scheduler.decision(work.key) != "pause"][:cells]
 
 
 def _run(

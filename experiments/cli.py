@@ -25,6 +25,9 @@ class Command(Protocol):
 # name -> module, one line of help; the only place where ablations is known here, by name
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
+    "report": ("ablations.report_command", "write the report of a finished matrix anew, or a page over several"),
+    "compare": ("ablations.compare_command", "set two cells or two arms side by side"),
+    "promote": ("ablations.promote_command", "register the best cell of a matrix as a model in MLflow"),
     "tune": ("ablations.tuning.command", "run the tuning plan, its gates decided on validation"),
     "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
     "evaluate": ("experiments.evaluate_command", "score a naive baseline"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from altformer.files import write_bytes
+from experiments.inline_svg import INK, inline_svg
+
 # Okabe and Ito (2008) without yellow, which is too light for lines; black is kept for the baseline
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-REFERENCE = "#000000"
-QUIET = "#666666"
+REFERENCE = INK
+QUIET = "#767676"  # seen on white and on black
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLE = {
@@ -25,33 +30,48 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": INK,
     "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
+    "grid.color": INK,
+    "grid.alpha": 0.12,
     "grid.linewidth": 0.7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "text.parse_math": False,  # names of arms may hold dollar signs
+    "svg.fonttype": "none",
+    "svg.hashsalt": "altformer",  # names of parts are the same each time
+    "pdf.fonttype": 42,  # whole outlines: publishers refuse bitmaps of type 3
 }
+UNSAID = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate"), "svg": ("Date",)}
 _LOCK = threading.Lock()  # matplotlib's settings are global
 
 
 @contextmanager
 def drawing(
-    path: Path, size: tuple[float, float], panels: int = 1, note: str = "", *, stacked: bool = False
+    path: Path,
+    size: tuple[float, float],
+    panels: int = 1,
+    note: str = "",
+    *,
+    stacked: bool = False,
+    formats: Sequence[str] = ("png",),
 ) -> Iterator[list[Any]]:
-    """Axes side by side (or stacked, with one time axis) to draw on, saved as a PNG at the end.
+    """Axes side by side (or stacked, with one horizontal axis) to draw on, saved at the end.
 
-    ``size`` in inches; ``note`` in small print at the foot.
+    ``size`` in inches; ``note`` in small print at the foot. ``formats``: ``png``, ``pdf`` and ``svg`` (to stand within
+    a page, see `inline_svg`), each in a file of the path's name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _LOCK, matplotlib.rc_context():
+    with _LOCK, matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it, and is enough
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=size, layout="constrained")
@@ -59,10 +79,20 @@ def drawing(
         rows, columns = (panels, 1) if stacked else (1, panels)
         yield list(figure.subplots(rows, columns, squeeze=False, sharex=stacked).ravel())
         if note:
-            figure.supxlabel(note, fontsize=7, color=QUIET, style="italic", x=0.99, ha="right")
-        temporary = path.with_name(f".{path.name}")
-        figure.savefig(temporary, dpi=160, format="png", metadata={"Software": None})
-        temporary.replace(path)
+            figure.supxlabel(note, fontsize=7, color=INK, alpha=0.7, style="italic", x=0.99, ha="right")
+        for kind in formats:
+            _save(figure, path.with_suffix(f".{kind}"), kind)
+            figure.set_layout_engine("none")  # as laid out for the first
+
+
+def _save(figure: Figure, path: Path, kind: str) -> None:
+    """Write the figure without a date or a version: the same bytes for the same numbers."""
+    content = io.BytesIO()
+    figure.savefig(
+        content, dpi=160, format=kind, metadata=dict.fromkeys(UNSAID[kind]), transparent=True if kind == "svg" else None
+    )
+    found = content.getvalue()
+    write_bytes(path, inline_svg(found.decode(), path.stem).encode() if kind == "svg" else found)
 
 
 def short(text: str, limit: int = 32) -> str:

@@ -8,6 +8,9 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
@@ -17,6 +20,7 @@ from typing import Any
 import altformer
 
 ROOT = Path(altformer.__file__).parent
+_given: ContextVar[str | None] = ContextVar("command", default=None)
 PACKAGES = ("torch", "numpy", "pandas", "ray", "mlflow", "safetensors", "altformer")
 
 
@@ -80,8 +84,20 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+@contextmanager
+def as_command(text: str) -> Iterator[None]:
+    """Within it, what runs counts as started by this command: what a call from Python does has no command line."""
+    before = _given.set(text)
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
 def command() -> str:
     """The command line of this process as the user would type it, also where it was run as a module."""
+    if (given := _given.get()) is not None:
+        return given
     name = Path(sys.argv[0]).name
     return shlex.join(["altformer" if name == "cli.py" else name, *sys.argv[1:]])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from ablations.matrix import Asha, NoScheduler
+from ablations.early_stopping import Asha, NoScheduler
 from ablations.per_profile import PerProfile
 from ablations.tuning.goals import PARTS, Goal, Goals
 from ablations.tuning.search import Choice, LogUniform, Uniform

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ablations.matrix import Asha, NoScheduler, Objective, Values
+from ablations.early_stopping import Asha, NoScheduler
+from ablations.matrix import Objective, Values
 from ablations.per_profile import PerProfile
 from ablations.tuning.search import Dimension
 from altformer.schema import Strict

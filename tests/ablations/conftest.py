@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,26 @@ import pytest
 
 from ablations.arms import expand
 from ablations.cells import CellResult
-from ablations.matrix import Matrix
+from ablations.matrix import Matrix, load_matrix
+from ablations.plan import Plan, make_plan
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
+from ablations.report_files import write_report, write_tables
+from ablations.running import run_plan
+from altformer.data.traffic import TrafficData
+from altformer.files import write_json
+from experiments.cell import Machine
 
 STEPS = {"3": 0.88, "6": 1.0, "12": 1.17, "all": 1.0}
 
 MakeRecord = Callable[..., dict[str, Any]]
 MakeReport = Callable[..., tuple[ReportData, list[CellResult]]]
+
+
+@pytest.fixture(autouse=True)
+def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``altformer ablate`` times no steps before it starts, which is of no interest to most tests."""
+    monkeypatch.setattr("ablations.command.PROBE_SECONDS", 0.0)
 
 
 def scores(mae: float, windows: int) -> dict[str, Any]:
@@ -104,4 +117,46 @@ def make_report(make_record: MakeRecord) -> MakeReport:
         given = {"dataset": "METR-LA", "profile": "full", "command": "altformer ablate depth", "step_minutes": 5}
         return build_report(read, expand(read), results, RunInfo(**{**given, **info})), results
 
+    return make
+
+
+MATRIX = "name: {name}\nbase: simulated.yaml\narms:\n  low: {{lr: 0.001}}\n  high: {{lr: 0.003}}\nbaseline: low\n"
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def make_folder(traffic: TrafficData, make_record: MakeRecord, tmp_path: Path) -> MakeFolder:
+    """The folder of a matrix below ``tmp_path / "runs"``, run and reported on, though nothing was trained.
+
+    Without ``plots`` unless they are asked for: they take a second.
+    ``maes`` are the test MAEs by arm and seed (None: not run; a mapping: changes to the record of such a cell).
+    """
+
+    def make(
+        name: str = "rates",
+        text: str = "",
+        plots: bool = False,
+        **maes: Sequence[float | Mapping[str, Any] | None],
+    ) -> Path:
+        plan = make_plan_with_records(name, text, maes or {"low": [3.1, 3.2, 3.0], "high": [3.0, 3.15, 2.8]})
+        report_with = write_report if plots else write_tables
+        run_plan(plan, None, None, train=False, report_with=report_with)  # type: ignore[arg-type]
+        return plan.folder
+
+    def make_plan_with_records(name: str, text: str, maes: Mapping[str, Sequence[Any]]) -> Plan:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text or MATRIX.format(name=name))
+        arguments: dict[str, Any] = {"dataset": None, "profile": "quick", "settings": {}, "seeds": 3}
+        plan = make_plan(load_matrix(file), traffic, Machine(), out=tmp_path / "runs", **arguments)
+        for at in plan.cells:
+            given = maes[at.arm][at.seed] if at.seed < len(maes[at.arm]) else None
+            if given is None:
+                continue
+            changes = {"config": at.cell.config.model_dump(mode="json"), "cell_hash": at.cell.hash, "profile": "quick"}
+            changes |= dict(given) if isinstance(given, Mapping) else {"mae": given}
+            write_json(at.cell.folder / "record.json", make_record(seed=at.seed, **changes))
+        return plan.refreshed()
+
+    make.plan = make_plan_with_records  # type: ignore[attr-defined]
     return make

@@ -21,6 +21,8 @@ BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]
 WORSE = [3.111, 3.098, 3.102]
 SAME = [3.001, 3.009, 2.999]
+NEAR = [3.013, 2.994, 3.005]
+A_LITTLE_WORSE = [3.016, 3.000, 3.009]
 
 
 def verdict(make_report: Any, arms: dict[str, Any], claim: dict[str, Any], **info: Any) -> str:
@@ -57,9 +59,37 @@ COMPARED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "not enough seeds (measured: place 2 of 2",
     ),
     "best, not the baseline": ({"a": BASE, "b": BETTER}, {"is": "best"}, "supported (measured: place 1 of 2"),
-    "equal, nothing shown": ({"a": BASE, "b": SAME}, {"equal_to": "a"}, "no difference shown (measured +0.000 ["),
-    "equal, but it differs": ({"a": BASE, "b": WORSE}, {"equal_to": "a"}, "contradicted (measured +0.101 ["),
+    "equal, nothing shown": (
+        {"a": BASE, "b": SAME},
+        {"equal_to": "a"},
+        "no difference shown, nor shown to be equal within ±0.02 (measured +0.000 [",
+    ),
+    "equal within the margin": (
+        {"a": BASE, "b": NEAR},
+        {"equal_to": "a"},
+        "supported (equal within ±0.02; measured +0.001 [",
+    ),
+    "equal within the margin, though not the same": (
+        {"a": BASE, "b": A_LITTLE_WORSE},
+        {"equal_to": "a"},
+        "supported (equal within ±0.02; measured +0.005 [+0.004, +0.007])",
+    ),
+    "equal, but it differs": (
+        {"a": BASE, "b": WORSE},
+        {"equal_to": "a"},
+        "contradicted (measured +0.101 [+0.094, +0.107], not shown to be within ±0.02)",
+    ),
+    "equal, the same difference on every seed": (
+        {"a": BASE, "b": [one + 0.001 for one in BASE]},
+        {"equal_to": "a"},
+        "not enough seeds (measured +0.001)",
+    ),
     "equal, one seed": ({"a": [3.0], "b": [3.0]}, {"equal_to": "a"}, "not enough seeds (measured +0.000)"),
+    "an arm that was stopped": (
+        {"a": BASE, "b": "stopped"},
+        {"is": "worse"},
+        "not compared: 1 of 1 seeds stopped early",
+    ),
     "an arm that diverged": ({"a": BASE, "b": "diverged"}, {"is": "worse"}, "not compared: 1 of 1 seeds diverged"),
     "equal, the same numbers": ({"a": BASE, "b": BASE}, {"equal_to": "a"}, "supported (the same numbers as a on every"),
     "worse, the same numbers": ({"a": BASE, "b": BASE}, {"is": "worse"}, "contradicted (equal to a on every seed)"),
@@ -72,6 +102,41 @@ def test_comparisons(case: str, make_report: Any, make_record: Any) -> None:
     arms, claim, expected = COMPARED[case]
     arms = {name: [make_record(9.0, 0, own)] if isinstance(own, str) else own for name, own in arms.items()}
     assert verdict(make_report, arms, claim).startswith(expected)
+
+
+MARGINS: dict[str, tuple[list[float], dict[str, Any], str]] = {
+    "a narrow margin": (NEAR, {"margin": 0.002}, "no difference shown, nor shown to be equal within ±0.002"),
+    "a wide margin": (SAME, {"margin": 0.1}, "supported (equal within ±0.1;"),
+    "a wide margin, a difference within": (WORSE, {"margin": 0.2}, "supported (equal within ±0.2; measured +0.101"),
+    "one of two looks": (NEAR, {"margin": 0.005, "looks": 2}, "no difference shown, nor shown to be equal"),
+    "the only look": (NEAR, {"margin": 0.005}, "supported (equal within ±0.005;"),
+}
+
+
+@pytest.mark.parametrize("case", MARGINS)
+def test_equality_is_judged_within_the_margin_of_the_matrix(case: str, make_report: Any) -> None:
+    values, matrix, expected = MARGINS[case]
+    assert verdict(make_report, {"a": BASE, "b": values}, {"equal_to": "a"}, matrix=matrix).startswith(expected)
+
+
+def test_equality_of_one_claim_pays_for_no_other_arm(make_report: Any) -> None:
+    """Declared claims are tests by themselves: equivalence is shown here, and would not be among nine arms."""
+    arms = {"a": BASE, "b": NEAR, **{f"c{place}": SAME for place in range(8)}}
+    found = verdict(make_report, arms, {"equal_to": "a"}, matrix={"margin": 0.0065})
+    assert found.startswith("supported (equal within ±0.0065;")
+    data, _ = make_report(arms, {"margin": 0.0065})
+    [comparison] = [arm.comparison for arm in data.arms if arm.name == "b"]
+    assert not comparison.equivalent and comparison.p_equivalent > 0.05
+
+
+def test_every_look_has_its_share_of_alpha_in_claims_too(make_report: Any) -> None:
+    """p 0.043: decided at 0.05, not at 0.025."""
+    arms = {"a": BASE, "b": [3.110, 3.060, 3.144]}
+    claims: list[dict[str, Any]] = [{"equal_to": "a"}, {"arm": "a", "is": "best"}]
+    once = [verdict(make_report, arms, claim) for claim in claims]
+    twice = [verdict(make_report, arms, claim, matrix={"looks": 2}) for claim in claims]
+    assert [found.partition(" (")[0] for found in once] == ["contradicted", "supported"]
+    assert all(found.startswith("no difference shown") for found in twice)
 
 
 TWINS: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,7 +187,7 @@ def test_an_alias_names_seeds_that_diverged(make_report: Any, make_record: Any) 
 
 def test_a_note_stands_after_the_verdict(make_report: Any) -> None:
     found = verdict(make_report, {"a": BASE, "b": SAME}, {"equal_to": "a", "note": "a test holds it exactly"})
-    assert found.startswith("no difference shown (measured") and found.endswith("); a test holds it exactly")
+    assert found.startswith("no difference shown, nor shown") and found.endswith("); a test holds it exactly")
 
 
 def test_the_report_says_what_claims_are_judged_by(make_report: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def test_dry_run_prints_the_cells_and_writes_nothing(name, tmp_path, capsys):
         (["depth", "--set", "temporal_depth_1=4"], "temporal_depth_1.*arm"),
         (["depth", "--set", "seed=3"], "choose N with --seeds"),
         (["depth", "--seeds", "0"], "--seeds must be at least 1"),
+        (["depth", "--seeds", "5", "--undecided"], "no report on all cells of matrix 'depth' on simulated"),
+        (["fair_lr", "--seeds", "5", "--undecided"], "no report on all cells of matrix 'fair_lr' on simulated"),
+        (["fair_lr", "--set", "lr=0.1"], r"--set lr: every arm is tuned over lr \(.*fair_lr.yaml:13\)"),
+        (["depth", "--max-hours", "0"], "--max-hours takes a number of hours above 0, got 0"),
+        (["depth", "--max-hours", "nan"], "--max-hours takes a number of hours above 0, got nan"),
+        (["depth", "--max-gpu-hours", "-2"], "--max-gpu-hours takes a number of hours above 0, got -2"),
+        (["depth", "--max-gpu-hours", "3", "--gpus-per-worker", "0"], "no trial holds a GPU here; use --max-hours"),
+        (["depth", "--max-cells", "0"], "--max-cells must be at least 1, got 0"),
+        (["depth", "--probe-seconds", "-1"], "--probe-seconds must be 0 or more, got -1"),
+        (["depth", "--probe-seconds", "inf"], "--probe-seconds must be 0 or more, got inf"),
         (["depth", "--profile", "quik"], "did you mean 'quick'"),
         (["depth", "--set", "embed_dm=4"], "did you mean 'embed_dim'"),
         (["depth", "--set", "patch_len=5"], "patch_len must divide input_len"),
@@ -99,8 +110,6 @@ def test_dry_run_prints_the_cells_and_writes_nothing(name, tmp_path, capsys):
     ],
 )
 def test_mistakes_end_with_code_2_and_write_nothing(arguments, message, tmp_path, capsys, monkeypatch):
-    import re
-
     out = tmp_path / "runs"
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     dataset = [] if "--dataset" in arguments else ["--dataset", "simulated"]
@@ -294,3 +303,42 @@ def test_the_same_matrix_twice_at_once_is_refused(matrix, tmp_path, capsys):
             pass
     with _only_writer(out):
         assert (out / ".lock").exists()
+
+
+def test_dry_run_says_what_fits_into_the_budget_over_all_data_sets(tmp_path, capsys, monkeypatch):
+    from ablations import estimate
+    from experiments.pace import Pace
+
+    pace = Pace(once=3600.0, trained=0.0, scored=0.0)
+    monkeypatch.setattr(estimate, "_probed", lambda cells, *rest: {cell.hash: pace for cell in cells})
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    arguments = ["ablate", "depth", "--dataset", "simulated", "--seeds", "2", "--profile", "quick", "--dry-run"]
+    assert (
+        main([*arguments, "--out", str(tmp_path), "--max-hours", "2.5", "--max-cells", "5", "--scheduler", "none"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "1 h 00 min (probe)" in printed
+    assert "Expected: about 5 h 00 min until the last cell ends, 10 slot-hours (cells: 10 from a probe)\n" in printed
+    assert "Budget of 2.5 hours, 5 cells: about 4 of 10 cells to run fit\n" in printed
+    assert re.search(r"Disk: \d+ MB at most, .* free", printed)
+    assert "Power: With 2 seeds nothing can be tested" in printed
+
+
+def test_without_records_and_probes_the_time_is_said_to_be_unknown(tmp_path, capsys):
+    arguments = ["ablate", "depth", "--dataset", "simulated", "--profile", "quick", "--dry-run", "--out", str(tmp_path)]
+    assert main([*arguments, "--probe-seconds", "0"]) == 0
+    assert "Expected: unknown" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_budget_of_cells_ends_with_code_3_and_the_same_command_goes_on(matrix, tmp_path, capsys):
+    out = tmp_path / "runs"
+    arguments = ["ablate", str(matrix), *options(out), "--scheduler", "none", "--max-cells", "3"]
+    assert main(arguments) == 3
+    printed = capsys.readouterr().out
+    assert "The budget of 3 cells is spent: finished cells are kept and 1 cell is left" in printed
+    assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 3
+    assert main(arguments) == 0
+    assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 4

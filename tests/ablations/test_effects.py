@@ -108,6 +108,19 @@ def test_more_levels_have_a_contrast_for_each_pair(make_record: Any) -> None:
     assert found[1].found.difference == pytest.approx(of_two.mean())
 
 
+def test_effects_are_judged_by_the_margin_and_the_looks_of_the_matrix(make_record: Any) -> None:
+    """Fifty looks leave 0.001 for each."""
+    once, wide, looked_at_often = (
+        effects(matrix([True, False], [1, 2], **keys), Y, make_record) for keys in ({}, {"margin": 0.5}, {"looks": 50})
+    )
+    assert [one.found.equivalent for one in once] == [False] * 3
+    assert [one.found.equivalent for one in wide] == [True] * 3
+    assert all(one.found.p_holm == other.found.p_holm for one, other in zip(once, looked_at_often, strict=True))
+    decided = [("no" not in one.verdict) for one in looked_at_often]
+    assert decided == [(one.found.p_holm or 0) < 0.05 / 50 for one in once]
+    assert decided != ["no" not in one.verdict for one in once], "fifty looks decide less than one"
+
+
 def test_only_seeds_that_all_arms_have_count(make_record: Any) -> None:
     missing = {**Y, "falsex2": [2.95, 3.00, None, 2.88]}
     found = effects(matrix([True, False], [1, 2]), missing, make_record)

@@ -128,6 +128,11 @@ CHANGES: dict[str, dict[str, Values]] = {
         "1-1-3-3": depths(1, 1, 3, 3),
         "1-1-2-2": depths(1, 1, 2, 2),
     },
+    "fair_lr": {  # before each arm is tuned
+        "1-1-1-1": depths(1, 1, 1, 1),
+        "2-2-2-2": {},
+        "3-3-3-3": depths(3, 3, 3, 3),
+    },
     "embed_dim": {
         "48": {"model.embed_dim": 48},
         "64": {"model.embed_dim": 64},

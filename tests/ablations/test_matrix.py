@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ablations.arms import expand, resolve_arms, varied_fields
-from ablations.matrix import Asha, Matrix, load_matrices, load_matrix, matrix_file
+from ablations.early_stopping import Asha
+from ablations.matrix import Matrix, load_matrices, load_matrix, matrix_file
 from altformer.errors import UserError
 from experiments.compose import compose
 
@@ -22,13 +23,13 @@ def write(folder: Path, text: str) -> Path:
 
 
 SHIPPED = {
-    "depth": (["1-1-1-1", "2-2-2-2", "3-3-3-3", "1-1-3-3", "1-1-2-2"], "2-2-2-2", "comparison", "none"),
-    "embed_dim": (["48", "64", "96", "128"], "96", "comparison", "none"),
+    "depth": (["1-1-1-1", "2-2-2-2", "3-3-3-3", "1-1-3-3", "1-1-2-2"], "2-2-2-2", "comparison", "futility"),
+    "embed_dim": (["48", "64", "96", "128"], "96", "comparison", "futility"),
     "fusion": (
         ["gated", "concat", "cross_attn", "gated_residual", "gated_residual_tanh", "adaptive", "adaptive_fixed"],
         "gated",
         "comparison",
-        "none",
+        "futility",
     ),
     "lr": (["lr=0.0001", "lr=0.0003", "lr=0.0005", "lr=0.001", "lr=0.002"], "lr=0.0005", "search", "asha"),
 }
@@ -137,6 +138,19 @@ ERRORS: dict[str, tuple[str, list[str]]] = {
     "unknown scheduler": (f"{BASE}scheduler: hyperband\n", ["m.yaml:3", "'asha'", "hyperband"]),
     "no base": ("name: m\narms: {a: {}}\n", ["m.yaml", "'base' is missing"]),
     "unknown objective": (f"{BASE}objective: val_mea\n", ["m.yaml:3", "did you mean 'val_mae'"]),
+    "no look": (f"{BASE}looks: 0\n", ["m.yaml:3: looks: ", "greater than or equal to 1, got 0"]),
+    "no margin": (f"{BASE}margin: 0\n", ["m.yaml:3: margin: ", "greater than 0, got 0"]),
+    "a margin below zero": (f"{BASE}margin: -0.1\n", ["m.yaml:3: margin: ", "greater than 0, got -0.1"]),
+    "rungs that do not rise": (
+        f"{BASE}scheduler:\n  type: futility\n  rungs: [0.5, 0.25]\n",
+        ["m.yaml:5: scheduler.rungs: takes rising shares of the epochs", "got [0.5, 0.25]"],
+    ),
+    "a rung at the end": (f"{BASE}scheduler: {{type: futility, rungs: [1]}}\n", ["m.yaml:3", "between 0 and 1"]),
+    "nothing to tune over": (f"{BASE}tune_per_arm:\n  lr: []\n", ["m.yaml:4: tune_per_arm.lr: takes at least 1"]),
+    "a typo in a profile of what is tuned": (
+        f"{BASE}tune_per_arm:\n  lr: [{{quik: 0.1, full: 0.2}}]\n",
+        ["m.yaml:4: tune_per_arm.lr.0: ", "exactly the keys quick and full"],
+    ),
     "no seeds": (f"{BASE}seeds: 0\n", ["m.yaml:3", "greater than or equal to 1", "0"]),
     "seeds as a switch": (f"{BASE}seeds: true\n", ["m.yaml:3", "seeds"]),
     "a value that is no list": (f"{BASE}grid:\n  lr: 0.001\n", ["m.yaml:4", "list", "0.001"]),

@@ -39,6 +39,11 @@ def tables(text: str) -> list[list[list[str]]]:
     return found
 
 
+def table_of(data: ReportData, heading: str) -> list[list[str]]:
+    """The first table under a heading."""
+    return tables(markdown(data, {}).split(f"\n## {heading}\n")[1].split("\n## ")[0])[0]
+
+
 def shown(children: Any) -> str:
     """The text of inline tokens; anything but text in them is markup that a name has made."""
     assert {child.type for child in children} <= {"text", "text_special"}, children
@@ -46,7 +51,7 @@ def shown(children: Any) -> str:
 
 
 def arms_table(data: ReportData) -> dict[str, dict[str, str]]:
-    header, *rows = tables(markdown(data, {}))[0]
+    header, *rows = table_of(data, "Arms")
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
 
 
@@ -90,7 +95,7 @@ def test_the_table_is_numpy_on_the_records(make_report: Any) -> None:
 
 def test_errors_by_horizon_are_numpy_on_the_records(make_report: Any) -> None:
     data, results = make_report({"a": BASE, "b": BETTER})
-    header, *rows = tables(markdown(data, {}))[1]
+    header, *rows = table_of(data, "Errors by horizon")
     assert header[:4] == ["arm", "MAE 15 min", "RMSE 15 min", "MAPE 15 min"] and header[-1] == "MAPE all steps"
     for row in rows:
         test = [result.record["test"] for result in results if result.arm == row[0]]
@@ -132,13 +137,18 @@ def test_labels_have_the_datas_own_minutes(step_minutes: int | None, labels: lis
     assert [column[4:] for column in arms_table(data)["a"] if column.startswith("MAE ")] == labels
 
 
-def test_quick_numbers_carry_their_marker_everywhere(make_report: Any, tmp_path: Path) -> None:
+def test_quick_numbers_carry_their_marker_everywhere(make_report: Any) -> None:
     data, _ = make_report({"a": BASE, "b": BETTER}, profile="quick")
-    text = write_report(data, tmp_path).read_text()
+    text = markdown(data, {"Errors": "plots/errors.png"})
     marker = QUICK_NOTE[1:]
     assert "quick" in text.splitlines()[0]
-    for section in re.split(r"^## ", text, flags=re.MULTILINE)[:3]:  # top, arms, horizons
-        assert marker in section
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert {section.splitlines()[0] for section in sections[1:] if marker in section} == {
+        "Arms",
+        "Equivalence and power",
+        "Errors by horizon",
+    }
+    assert marker in sections[0]
     full, _ = make_report({"a": BASE, "b": BETTER})
     assert marker not in markdown(full, {})
 
@@ -151,7 +161,7 @@ def test_a_cell_that_is_not_done_is_left_out_and_named(status: str, make_report:
     assert (row["seeds"], row["test MAE"]) == ("3 of 4", spread(BETTER))
     assert row["val MAE"] == spread([mae - 0.25 for mae in BETTER])
     assert row["verdict"] == f"better (1 of 4 seeds {status})"
-    (unfinished,) = tables(markdown(data, {}))[2][1:]
+    (unfinished,) = table_of(data, "Cells that are not done")[1:]
     assert unfinished[:3] == ["b", "3", status]
     assert {"diverged": "after epoch 4", "failed": "RuntimeError: no memory", "not run": "no record"}[
         status
@@ -163,7 +173,7 @@ def test_an_arm_with_a_stopped_cell_is_neither_averaged_nor_compared(make_report
     arms = {"a": BASE, "b": [*BETTER[:2], stopped], "c": BETTER}
     data, _ = make_report(arms, {"kind": "search", "scheduler": "asha"})
     row = arms_table(data)["b"]
-    assert row["verdict"].startswith("stopped early, not compared (1 of 3 seeds stopped")
+    assert row["verdict"].startswith("stopped at epoch 2 (1 of 3 seeds stopped")
     assert {row[column] for column in row if column not in ("arm", "parameters", "seeds", "verdict")} == {"-"}
     alone, _ = make_report({"a": BASE, "c": BETTER}, {"kind": "search", "scheduler": "asha"})
     assert arms_table(data)["c"]["p (Holm)"] == arms_table(alone)["c"]["p (Holm)"]  # not one of Holm's arms
@@ -174,7 +184,7 @@ def test_an_arm_with_a_stopped_cell_is_neither_averaged_nor_compared(make_report
 
 
 def test_without_early_stopping_the_report_says_so(make_report: Any) -> None:
-    data, _ = make_report({"a": BASE})
+    data, _ = make_report({"a": BASE}, {"scheduler": "none"})
     assert "Scheduler: none: every cell runs to its own end" in markdown(data, {})
 
 
@@ -184,6 +194,68 @@ def test_one_seed_refuses_statistics(make_report: Any) -> None:
     assert (row["test MAE"], row["95 % interval"], row["p (Holm)"]) == ("2.900", "-", "-")
     assert row["difference in test MAE [95 %]"] == "-0.100"
     assert row["verdict"] == "not enough seeds (one seed in common)"
+    text = markdown(data, {})
+    assert "**No statistics: they need at least 3 seeds that an arm has in common with the baseline" in text
+    assert "and there is only one." in text.split("## Arms")[1].split("\n## ")[0]
+    assert "With 1 seed nothing can be tested" in text and "p (equivalence)" not in text
+    enough, _ = make_report({"a": BASE, "b": BETTER})
+    assert "No statistics" not in markdown(enough, {})
+
+
+def test_the_power_table_is_scipy_on_the_records(make_report: Any) -> None:
+    data, _ = make_report({"a": BASE, "b": BETTER, "c": SAME}, {"margin": 0.05}, unit="mph")
+    rows = {row[0]: dict(zip(table[0], row, strict=True)) for table in [table_of(data, POWER)] for row in table[1:]}
+    equivalence = {}
+    for name, values in {"b": BETTER, "c": SAME}.items():
+        differences = np.array(values) - np.array(BASE)
+        critical = stats.t.ppf(1 - 0.05 / 4, 2) * stats.sem(differences)
+        assert rows[name]["smallest that shows"] == f"{critical:.3f}"
+        sides = (stats.ttest_1samp(differences, side * 0.05, alternative=way) for side, way in TWO_SIDES)
+        equivalence[name] = max(side.pvalue for side in sides)
+    smaller, larger = sorted(equivalence.values())
+    corrected = {smaller: min(1.0, 2 * smaller), larger: min(1.0, max(2 * smaller, larger))}
+    for name, row in rows.items():
+        assert row["p (equivalence)"] == f"{corrected[equivalence[name]]:.3f}"
+        expected = "within ±0.05 mph" if corrected[equivalence[name]] < 0.05 else "not shown"
+        assert row["equivalence"] == expected
+    assert {row["equivalence"] for row in rows.values()} == {"within ±0.05 mph", "not shown"}
+
+
+POWER = "Equivalence and power"
+TWO_SIDES = ((-1, "greater"), (1, "less"))
+
+
+def test_ranks_are_tested_from_six_seeds_on_and_the_reason_is_given(make_report: Any) -> None:
+    few, _ = make_report({"a": BASE, "b": BETTER})
+    assert "p (Wilcoxon)" not in table_of(few, POWER)[0] and "Wilcoxon) is given from 6 seeds on" in markdown(few, {})
+    six = [2.95, 2.94, 2.96, 2.93, 2.97, 2.98]
+    many, _ = make_report({"a": [3.0 + 0.001 * seed for seed in range(6)], "b": six})
+    header, row = table_of(many, POWER)
+    assert dict(zip(header, row, strict=True))["p (Wilcoxon)"] == "0.031"
+    assert "given from 6 seeds on" not in markdown(many, {})
+
+
+def test_the_summary_ends_with_the_best_of_the_other_arms(make_report: Any) -> None:
+    data, _ = make_report({"a": BASE, "b": BETTER, "c": SAME}, unit="mph")
+    assert data.summary.endswith("Lowest mean of the other arms: b (2.944 mph, better).")
+    alone, _ = make_report({"a": BASE})
+    assert alone.summary.endswith("no other arm.")
+
+
+def test_a_margin_in_percent_is_no_margin_in_the_datas_unit(make_report: Any) -> None:
+    data, _ = make_report({"a": BASE, "b": BASE}, {"objective": "val_mape"}, unit="mph")
+    assert "equivalent within ±0.02 %" in data.arms[1].note and "(8.108 %, " in data.summary
+
+
+def test_values_tuned_for_each_arm_are_shown(make_report: Any) -> None:
+    tuned = {"a": {"lr": 0.001}, "b": {"lr": 0.0005, "dropout": 0.1}}
+    data, _ = make_report({"a": BASE, "b": BETTER}, tuned=tuned, tuning_note="By validation MAE: b 0.001 2.75.")
+    assert table_of(data, "Values tuned for each arm") == [
+        ["arm", "lr", "dropout"],
+        ["a", "0.001", "-"],
+        ["b", "0.0005", "0.1"],
+    ]
+    assert "By validation MAE: b 0.001 2.75." in markdown(data, {})
 
 
 def test_missing_metrics_are_dashes(make_report: Any, make_record: Any) -> None:
@@ -272,23 +344,30 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_shown_as_they_are(name: str, make_report: Any, tmp_path: Path) -> None:
-    data, _ = make_report({"base": BASE, name: [*BETTER[:2], None]}, dataset=name)
-    text = write_report(data, tmp_path / "run").read_text()
+def test_names_are_shown_as_they_are(name: str, make_report: Any) -> None:
+    data, _ = make_report({"base": BASE, name: [*BETTER[:2], None]}, dataset=name, looks=(2, 3))
+    text = markdown(data, {f"A plot of {name}": "plots/a.png"})
     plain = " ".join(name.split())
-    arms, horizons, unfinished, *_ = tables(text)
+    arms, horizons, unfinished = (
+        table_of(data, heading) for heading in ("Arms", "Errors by horizon", "Cells that are not done")
+    )
     assert [table[-1][0] for table in (arms, horizons, unfinished)] == [plain] * 3
     assert len(arms) == len(horizons) == 3 and len(unfinished) == 2
     html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
-    assert "<script" not in html and html.count("<img") == 4 and "<a " not in html and "<s>" not in html
+    assert "<script" not in html and html.count("<img") == 1 and "<a " not in html and "<s>" not in html
     assert html.count("<h1") == 1
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
-        "differences.png",
-        "horizons.png",
-        "parameters.png",
+
+
+def test_names_are_no_paths(make_report: Any, tmp_path: Path) -> None:
+    data, _ = make_report({"base": BASE, **dict.fromkeys(NAMES[:6], BETTER)}, {"name": "../../up"}, dataset="../x/\ny")
+    assert write_report(data, tmp_path / "run") == tmp_path / "run" / "report.md"
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.name for path in files if path.parent == tmp_path / "run"} == {
         "report.md",
-        "validation.png",
-    ]
+        "report.html",
+        "report.tex",
+    }
+    assert {path.parent for path in files} == {tmp_path / "run", tmp_path / "run" / "plots"}
 
 
 printable = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp", "Zs")), min_size=1)

@@ -23,7 +23,8 @@ def runs(tmp_path):
         (path / "report.md").write_text(report)
         (path / "cells.csv").write_text("arm\n")
         (path / "plan.json").write_text(json.dumps({"matrix": {"name": name}, "dataset": dataset}))
-        (path / "plots" / "a.png").write_bytes(b"png")
+        for other in ("report.html", "report.tex", "plots/a.png", "plots/a.pdf"):
+            (path / other).write_bytes(other.encode())
         os.utime(path / "report.md", (age, age))
         return path
 
@@ -65,6 +66,8 @@ def test_every_matrix_has_its_folder_and_the_links_of_the_summary_resolve(runs, 
     assert files == {
         "summary.md",
         "depth/report.md",
+        "depth/report.html",
+        "depth/report.tex",
         "depth/cells.csv",
         "depth/plan.json",
         "depth/plots/a.png",

@@ -150,6 +150,28 @@ def test_a_budget_of_cells_starts_no_more_and_says_what_is_left(ray_here, tmp_pa
     assert (outcome.budget, outcome.interrupted, outcome.spent.cells) == ("2 cells", None, 2)
 
 
+def test_a_budget_of_cells_is_not_spent_on_cells_that_only_wait(ray_here, tmp_path):
+    cells = works(tmp_path / "cells", {key: level for key, level in LEVELS.items() if key[0] != "a"})
+    history: dict[str, History] = {}
+    for _ in range(30):  # one cell at a time, as often as it takes
+        rule = FutilityScheduler((contest("b"),), history)
+        outcome, _ = run(ray_here, cells, tmp_path, rule, Budget(cells=1))
+        for work in cells:
+            checkpoint = tmp_path / "cells" / work.key / "epoch"
+            epochs = int(checkpoint.read_text()) if checkpoint.exists() else 0
+            if epochs:
+                ended = outcome.ended.get(work.key)
+                status = ended.status if ended is not None and ended.status != "interrupted" else None
+                history[work.key] = History([LEVELS[work.key] + 1 / one for one in range(1, epochs + 1)], status)
+        cells = [work for work in cells if history.get(work.key, History(())).status is None]
+        if not cells:
+            break
+    assert {key: known.status for key, known in history.items()} == {
+        **dict.fromkeys(("base0", "base1", "base2"), "done"),
+        **dict.fromkeys(("b0", "b1", "b2"), "stopped"),
+    }
+
+
 @pytest.mark.parametrize(
     ("budget", "said"), [(Budget(hours=1.5 / 3600), "hours"), (Budget(gpu_hours=2 / 3600), "GPU-hours")]
 )

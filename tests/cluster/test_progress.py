@@ -146,6 +146,48 @@ def test_lines_are_few_and_say_starts_ends_and_reasons():
     ]
 
 
+def test_lines_say_pauses_and_that_the_budget_is_spent():
+    clock, out, cells = Clock(), console(False), works(2)
+    lines = Lines(out, "val_mae", clock=clock)
+    lines.matrix_started(cells, 1)
+    lines.cell_started(cells[0])
+    epoch(lines, clock, cells[0], 1)
+    lines.cell_paused(cells[0])
+    lines.cell_started(cells[0])
+    lines.interrupted("the budget of 2 hours is spent", 30.0)
+    lines.cell_ended(cells[0], Ended("interrupted", None, None, 10.0))
+    lines.matrix_ended(Outcome({}, (), None, 1, 10.0, "2 hours"))
+    assert [line.split(" ", 1)[1] for line in out.file.getvalue().splitlines()] == [
+        "2 cells to run, 1 at once",
+        "start  cell 0",
+        "paused cell 0, epoch 1/4, best val_mae 4.0000",
+        "resume cell 0, epoch 1/4",
+        "The budget of 2 hours is spent: running cells end their epoch",
+        "interrupted cell 0, epoch 1/4, best val_mae 4.0000, 10 s",
+        "1 interrupted, 1 waiting; about 40 s left; the budget of 2 hours is spent",
+    ]
+
+
+def test_the_table_shows_paused_cells_and_leaves_the_budget_below():
+    clock, out, cells = Clock(), console(True), works(2)
+    table = LiveTable(out, "val_mae", clock=clock)
+    Tally.matrix_started(table, cells, 1)
+    table.cell_started(cells[0])
+    epoch(table, clock, cells[0], 1)
+    table.cell_paused(cells[0])
+    clock.now += 500
+    table.matrix_ended(Outcome({}, (), None, 1, 10.0, "10 cells"))
+    out.print(table.render())
+    drawn = [" ".join(line.split()) for line in out.file.getvalue().splitlines()]
+    assert drawn == [
+        "cell status epoch best val_mae time",
+        "cell 0 paused 1/4 4.0000 10 s",
+        "cell 1 waiting 0/4 -",
+        "1 paused, 1 waiting; about 1 min 10 s left",
+        "The budget of 10 cells is spent",
+    ]
+
+
 def test_the_table_shows_every_cell_with_its_state():
     clock, out = Clock(), console(True)
     cells = [Work("k0", "[bold]1-1[/bold]\nseed 0", {}, epochs=4), *works(3)[1:]]

@@ -191,4 +191,5 @@ def test_a_bare_run_is_logged_to_mlflow_when_asked(out):
     history = client.get_metric_history(run.info.run_id, "val_mae")
     assert [point.step for point in history] == [1, 2]
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "record.json", "environment.txt", "forecast_sample.npz", "best_checkpoint"} <= artifacts
+    files = {"config.yaml", "record.json", "environment.txt", "forecast_sample.npz", "test_errors.npz"}
+    assert files | {"best_checkpoint"} <= artifacts

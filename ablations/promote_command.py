@@ -1,0 +1,115 @@
+"""``altformer promote``: the best cell of a matrix, or a named one, becomes a registered model in MLflow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altformer.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.reported import Reported
+    from experiments.runs import Run
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cell to promote, why it is this one, and the tags of its place in a matrix."""
+
+    run: Run
+    why: str
+    tags: dict[str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a cell (hash, folder or experiment name), a matrix (folder, or its name below --out): its best cell by "
+        "validation, or MATRIX:ARM: the arm's",
+    )
+    parser.add_argument("--name", required=True, help="name of the registered model, such as altformer-metr-la")
+    parser.add_argument("--alias", help="an alias for the version, such as champion")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are found (default: runs)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Register the cell's best checkpoint and say how to load it; the same cell is registered once under a name."""
+    from altformer.loaded import load_model
+    from cluster.tracking_location import resolve
+    from cluster.tracking_models import Registry, check_name
+    from experiments.served import tags_of, write_model
+
+    name = check_name(args.name)
+    chosen = choose(args.run, args.out)
+    print(f"Cell {chosen.run}: {chosen.why}", flush=True)
+    load_model(chosen.run.folder)  # a damaged checkpoint is refused before MLflow is asked for anything
+    location = resolve(args.out)
+    tags = {**tags_of(chosen.run), **chosen.tags}
+    write = partial(write_model, chosen.run)
+    version = Registry(location).register(name, write, tags, key="cell_hash", alias=args.alias)
+    if not version.new:
+        print(f"It is version {version.number} of {name} already; no other was made.")
+    else:
+        print(f"Registered as version {version.number} of {name} at {location.shown}.")
+    if args.alias:
+        print(f"Alias {args.alias}: models:/{name}@{args.alias}")
+    print(f'Load it: mlflow.set_tracking_uri("{location.shown}"); mlflow.pyfunc.load_model("{version.uri}")')
+    return 0
+
+
+def choose(name: str, out: Path) -> Chosen:
+    """The cell that a name stands for; UserError where it is none that was trained to its end.
+
+    Of a matrix: the arm with the lowest mean objective on validation among those with every seed done, then its best
+    seed. The test set has no part in it.
+    """
+    from ablations.comparison import is_matrix, split_arm
+    from ablations.reported import find_matrix, read_reported
+    from experiments.runs import find_run
+
+    if (found := split_arm(name, out)) is not None:
+        matrix, arm = found
+        return _best_of(read_reported(find_matrix(matrix, out)), arm)
+    if is_matrix(name, out):
+        return _best_of(read_reported(find_matrix(name, out)), None)
+    run = find_run(name, out)
+    return Chosen(run, "named by you", {})
+
+
+def _best_of(reported: Reported, arm: str | None) -> Chosen:
+    from experiments.runs import Run
+    from experiments.served import validation_of
+
+    objective, folder = reported.matrix.objective, reported.folder
+    arms = {
+        one.name: [result for result in reported.results if result.arm == one.name]
+        for one in reported.arms
+        if arm in (None, one.name)
+    }
+    done: dict[str, list[Run]] = {
+        name: [Run(at.folder, dict(at.record)) for at in cells if at.status == "done" and at.record and at.folder]
+        for name, cells in arms.items()
+    }
+    whole = {name: runs for name, runs in done.items() if runs and (arm or len(runs) == len(arms[name]))}
+    if not whole:
+        what = f"the arm '{arm}' has no cell that is done" if arm else "no arm has all its seeds done"
+        raise UserError(f"{folder}: {what}; run the matrix to its end, or name a cell or MATRIX:ARM")
+
+    def mean(runs: Sequence[Run]) -> float:
+        return sum(validation_of(run, objective) for run in runs) / len(runs)
+
+    best = min(whole, key=lambda name: mean(whole[name]))
+    run = min(whole[best], key=lambda run: validation_of(run, objective))
+    of = (
+        f"arm {arm}" if arm else f"of {len(whole)} arms {best} has the lowest mean {objective}, {mean(whole[best]):.3f}"
+    )
+    many = len(whole[best]) > 1
+    which = f"of its {len(whole[best])} seeds this one has the lowest" if many else "its one seed has"
+    why = f"{of}; {which} {objective} {validation_of(run, objective):.3f}"
+    return Chosen(run, why, {"arm": best, "matrix": reported.matrix.name})

@@ -1,0 +1,186 @@
+"""A report as a document: which sections it has, in which order, and the tables that every report has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ablations.arm_results import unit_of
+from ablations.blocks import (
+    Block,
+    Code,
+    Document,
+    Emphasis,
+    Figures,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+    paragraph,
+    table,
+)
+from ablations.numbers import DECIMALS, MISSING, difference, interval, p_value, spread
+from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
+from ablations.report_sections import (
+    claims_section,
+    effects_section,
+    looks_section,
+    marker_of,
+    power_section,
+    published_section,
+    stopped_section,
+    tuning_section,
+)
+from ablations.statistics import ALPHA
+
+OPTIONAL = (
+    stopped_section,
+    power_section,
+    looks_section,
+    tuning_section,
+    claims_section,
+    published_section,
+    effects_section,
+)
+MANY = 12  # rows of a list that few read
+
+
+def document(data: ReportData, figures: Sequence[str]) -> Document:
+    """The report's sections; ``figures`` are the titles of the plots that there are."""
+    notes = tuple(Paragraph((Strong("Note."), f" {warning}"), note=True) for warning in data.warnings)
+    sections = [_arms_section(data)]
+    for section in OPTIONAL:
+        sections += section(data)
+    sections.append(_horizons_section(data))
+    if figures:
+        sections.append(Section("Plots", (Figures(tuple(figures)),)))
+    sections += _closing_sections(data)
+    return Document(data.title, data.marker, (paragraph(data.summary), *notes), tuple(sections))
+
+
+def _arms_section(data: ReportData) -> Section:
+    few = [paragraph(Strong(data.seeds_note))] if data.seeds_note else []
+    return Section("Arms", (_comparison_table(data), *marker_of(data), *few, _reading_help(data)))
+
+
+def _horizons_section(data: ReportData) -> Section:
+    text = paragraph(f"Test set, mean ± standard deviation over seeds; MAE and RMSE{_unit(data)}, MAPE in %.")
+    return Section("Errors by horizon", (text, _horizon_table(data), *marker_of(data)))
+
+
+def _closing_sections(data: ReportData) -> Iterator[Section]:
+    if data.unfinished:
+        rows = [(cell.arm, str(cell.seed), cell.status, cell.reason, cell.cell_hash) for cell in data.unfinished]
+        cells = table(["arm", "seed", "status", "reason", "cell"], rows, numbers=[1])
+        yield Section("Cells that are not done", (cells,), long=len(rows) > MANY)
+    yield Section("Early stopping", (paragraph(f"Scheduler: {data.scheduler}"),))
+    yield Section("Time", (table(["what", "how much"], data.timing),))
+    yield Section("Provenance", (table(["what", "value"], data.provenance),))
+    if data.repeat:
+        text = paragraph("Each line trains one cell of this report anew, beside the first time.")
+        lines = tuple(f"{command}  # {arm}, seed {seed}" for arm, seed, command in data.repeat)
+        blocks: tuple[Block, ...] = (text, Code(lines))
+        yield Section("Repeating a cell", blocks, long=True)
+
+
+def _comparison_table(data: ReportData) -> Table:
+    steps = [(step, label) for step, label in data.horizons if step != "all"]
+    header = [
+        "arm",
+        "parameters",
+        "seeds",
+        "val MAE",
+        "test MAE",
+        "95 % interval",
+        *(f"MAE {label}" for _, label in steps),
+        "RMSE",
+        "MAPE %",
+        f"difference in {metric_name(data.reported)} [95 %]",
+        "p (Holm)",
+        "d_z",
+        "verdict",
+    ]
+    arms = (*data.arms, *data.aliases)
+    rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in arms]
+    return Table(
+        tuple(header),
+        tuple(map(tuple, rows)),
+        tuple(range(1, len(header) - 1)),
+        tuple(map(_tone, arms)),
+        _caption(data),
+        second_part=len(header) - 4,
+    )
+
+
+def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
+    test = arm.metrics["test_mae"]
+    found = arm.comparison
+    return [
+        arm.name,
+        MISSING if arm.params is None else f"{arm.params:,}",
+        str(arm.done) if arm.done == arm.planned else f"{arm.done} of {arm.planned}",
+        spread(arm.metrics["val_mae"]),
+        spread(test),
+        interval(test.low, test.high),
+        *(spread(arm.metrics[column_of("mae", step)]) for step in steps),
+        spread(arm.metrics["test_rmse"]),
+        spread(arm.metrics["test_mape"], DECIMALS["mape"]),
+        difference(arm.comparison),
+        MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
+        MISSING if found is None or found.d_z is None else f"{found.d_z:+.2f}",
+        f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
+    ]
+
+
+def _tone(arm: ArmResult) -> str:
+    """How a verdict may be coloured."""
+    if arm.verdict in ("better", "worse"):
+        return arm.verdict
+    return "trouble" if arm.stopped is not None or not arm.done else ""
+
+
+def _caption(data: ReportData) -> str:
+    """What the table of arms needs beside it in a paper."""
+    done = sorted({arm.done for arm in data.arms if arm.done})
+    seeds = "no seed yet" if not done else _counted(done[0]) if len(done) == 1 else f"{done[0]} to {_counted(done[-1])}"
+    marker = f" {data.marker[:1].upper()}{data.marker[1:]}." if data.marker else ""
+    text = f"{data.title}.{marker} Errors{_unit(data)}, mean ± standard deviation over {seeds}"
+    if data.looks is not None:
+        text += (
+            f", with the 95 % t interval of the mean. Differences are per seed to the baseline {data.baseline} (below "
+            "zero is better), with their paired 95 % t interval; p of the paired t test after Holm's correction over "
+            f"the arms, at alpha = {data.looks.alpha:.3g}"
+        )
+    return f"{text}. Early stopping: {data.rule}."
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _horizon_table(data: ReportData) -> Table:
+    names = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE"}
+    columns = [(metric, step) for step, _ in data.horizons for metric in METRICS]
+    header = ["arm", *(f"{names[metric]} {label}" for _, label in data.horizons for metric in METRICS)]
+    rows = [
+        [arm.name, *(spread(arm.metrics[column_of(metric, step)], DECIMALS.get(metric, 3)) for metric, step in columns)]
+        for arm in data.arms
+    ]
+    return table(header, rows, numbers=range(1, len(header)))
+
+
+def _reading_help(data: ReportData) -> Paragraph:
+    baseline = f" the baseline {data.baseline}" if data.baseline is not None else " a baseline (none is named)"
+    alpha = data.looks.alpha if data.looks else ALPHA
+    unit = unit_of(data.reported, data.unit)
+    return paragraph(
+        f"± is the standard deviation over seeds; errors{_unit(data)}. The difference is the mean of the per-seed "
+        f"differences to{baseline}{f', in {unit}' if unit else ''}, below zero is better, with its paired 95 % t "
+        "interval; p is of the paired t test, after Holm's correction over the arms; d_z is the mean difference in "
+        "standard deviations of the per-seed differences (Cohen 1988). ",
+        *(Emphasis("better"), " and ", Emphasis("worse"), f" mean p < {alpha:.3g}; ", Emphasis("no difference shown")),
+        f" does not mean equal. Only cells that are done count; {MISSING} means that there is no such number.",
+    )
+
+
+def _unit(data: ReportData) -> str:
+    return f" in {data.unit}" if data.unit else ""

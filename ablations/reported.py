@@ -1,0 +1,182 @@
+"""What a matrix's folder says of its last run: all that its report is built from, without data, Ray or MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from ablations.arms import Arm
+from ablations.cells import CellResult, read_cells
+from ablations.matrix import Matrix, restore_matrix
+from ablations.report_data import ReportData, build_report
+from ablations.report_facts import RunInfo
+from altformer.errors import UserError, unknown_name
+from altformer.files import write_json
+from experiments.cell import read_record
+
+PLAN, RUN, TABLE = "plan.json", "run.json", "cells.csv"
+RUN_SCHEMA = 1
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A matrix, its cells as they are on disk now, and what is known of the run that reported on them last.
+
+    ``members`` are the names of the folders beside this one whose distinct cells it trained, for a run over several.
+    """
+
+    folder: Path
+    matrix: Matrix
+    arms: Sequence[Arm]
+    results: Sequence[CellResult]
+    info: RunInfo
+    members: tuple[str, ...] = ()
+
+    @cached_property
+    def report(self) -> ReportData:
+        """The report's content."""
+        return build_report(self.matrix, self.arms, self.results, self.info)
+
+
+class _PlannedArm(BaseModel):
+    name: str
+    settings: dict[str, Any]
+    is_baseline: bool
+
+
+class _PlannedCell(BaseModel):
+    arm: str
+    seed: int
+    cell_hash: str = Field(pattern=r"^[0-9a-f]+$")
+
+
+class _PlanFile(BaseModel):
+    schema_: Literal[2] = Field(alias="schema")
+    matrix: dict[str, Any]
+    arms: list[_PlannedArm]
+    cells: list[_PlannedCell]
+    members: tuple[str, ...] = ()
+
+
+class _RunFile(BaseModel):
+    schema_: Literal[1] = Field(alias="schema")
+    file: str | None
+    info: dict[str, Any]
+    trained: frozenset[str]
+
+
+def write_run(folder: Path, matrix: Matrix, info: RunInfo, trained: Iterable[str]) -> None:
+    """Write ``run.json`` beside ``plan.json``: what of a run neither the plan nor the records say.
+
+    ``trained`` are the hashes of the cells that were this run's to train.
+    """
+    content = {
+        "schema": RUN_SCHEMA,
+        "file": str(matrix.file) if matrix.file else None,
+        "info": TypeAdapter(RunInfo).dump_python(info, mode="json"),
+        "trained": sorted(trained),
+    }
+    write_json(folder / RUN, content)
+
+
+def has_run(folder: Path) -> bool:
+    """Whether the folder has a ``run.json`` that can be read."""
+    try:
+        _read(folder / RUN, _RunFile)
+    except UserError:
+        return False
+    return True
+
+
+def read_reported(folder: Path) -> Reported:
+    """The matrix of a folder that ``altformer ablate`` wrote, by its plan.json, run.json and the cells beside it.
+
+    UserError naming the file that is missing, damaged, or of another version.
+    """
+    plan, run = _read(folder / PLAN, _PlanFile), _read(folder / RUN, _RunFile)
+    cells = folder.resolve().parent / "cells"
+    if not cells.is_dir():
+        raise UserError(f"{folder}: its cells are looked for in {cells}, which is not there")
+    try:
+        matrix = restore_matrix(plan.matrix, run.file)
+        info = TypeAdapter(RunInfo).validate_python(run.info)
+    except ValidationError as error:
+        raise _other_version(folder / PLAN, error) from error
+    arms = [Arm(arm.name, arm.settings, arm.is_baseline, matrix.where("arms", arm.name)) for arm in plan.arms]
+    known = {arm.name for arm in arms}
+    if unknown := [cell.arm for cell in plan.cells if cell.arm not in known]:
+        raise UserError(f"{folder / PLAN}: damaged: a cell of the arm '{unknown[0]}', which is none of its arms")
+    run_ids = _run_ids(folder / TABLE)
+    results = [
+        CellResult(
+            cell.arm,
+            cell.seed,
+            cell.cell_hash,
+            read_record(cells / cell.cell_hash),
+            mlflow_run_id=run_ids.get(cell.cell_hash),
+            reused=cell.cell_hash not in run.trained,
+            folder=cells / cell.cell_hash,
+        )
+        for cell in plan.cells
+    ]
+    return Reported(folder.resolve(), matrix, arms, results, info, plan.members)
+
+
+def report_of(folder: Path) -> ReportData:
+    """The content of a matrix folder's report; UserError as ``read_reported``."""
+    return read_reported(folder).report
+
+
+def find_matrix(name: str, out: Path) -> Path:
+    """The folder of a matrix, given by its path or by its name (its beginning is enough) below ``out``; UserError."""
+    path = Path(name)
+    if (path / PLAN).is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"{name}: no folder of a matrix, it has no {PLAN}; `altformer ablate ...` writes one")
+    folders = [found.parent for found in sorted(out.glob(f"*/{PLAN}"))]
+    fitting = [folder for folder in folders if folder.name == name]
+    fitting = fitting or [folder for folder in folders if folder.name.startswith(f"{name}-")]
+    if len(fitting) > 1:  # the folder of its tuning phase is only meant when it is named
+        fitting = [folder for folder in fitting if not folder.name.startswith(f"{name}-tuning-")]
+    if len(fitting) > 1:
+        raise UserError(f"matrix '{name}' stands for {len(fitting)} folders: {', '.join(at.name for at in fitting)}")
+    if fitting:
+        return fitting[0]
+    if not folders:
+        raise UserError(f"unknown matrix '{name}': {out} has none yet; `altformer ablate ...` makes them")
+    raise unknown_name("matrix", name, [folder.name for folder in folders], str(out))
+
+
+def _read(path: Path, kind: type[Content]) -> Content:
+    try:
+        return kind.model_validate_json(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {_WAY_OUT}") from error
+    except ValidationError as error:
+        raise _other_version(path, error) from error
+
+
+_WAY_OUT = "the command that ran the matrix writes it anew and trains nothing that is finished"
+
+
+def _other_version(path: Path, error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    what = f"{field}: {first['msg']}" if field else first["msg"]
+    return UserError(f"{path}: damaged or of another version of altformer ({what}); {_WAY_OUT}")
+
+
+def _run_ids(table: Path) -> dict[str, str]:
+    """The MLflow run of each cell as far as the table of cells has it."""
+    try:
+        return {row["cell_hash"]: row["mlflow_run_id"] for row in read_cells(table) if row["mlflow_run_id"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}

@@ -1,0 +1,259 @@
+"""What the statistics of a report are worth, measured by simulation: ``python -m benchmarks.statistics_simulation``.
+
+Writes experiments/results/statistics.md, and the same tables between the markers of docs/statistics.md. Fixed seeds,
+so that a second run gives the same tables; tests/benchmarks hold the rates that the reports promise.
+
+A simulated matrix has a baseline and arms with a value by seed: an effect of the arm, an effect of the seed that all
+arms share, and noise. The noise is normal, heavy-tailed (t with 3 degrees of freedom) or skewed (lognormal), scaled to
+the same standard deviation. Shapes: r runs, a arms, n seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations.markdown import table
+from ablations.power import MOST_SEEDS, POWER, critical_effect, detectable_effect, seeds_needed
+from ablations.statistics import ALPHA, equivalence_test, holm, t_interval, t_test
+from altformer.files import write_text
+from experiments import provenance
+
+Floats = npt.NDArray[np.float64]
+Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+
+RUNS = 10_000
+RESAMPLES = 1_000
+SEEDS = (3, 5, 10)
+ARMS = 8
+SHARED = 1.0  # standard deviation of the effect of a seed, in that of the noise
+
+DISTRIBUTIONS: dict[str, Draw] = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "heavy-tailed": lambda rng, shape: rng.standard_t(3, size=shape) / np.sqrt(3),
+    "skewed": lambda rng, shape: (rng.lognormal(size=shape) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e),
+}
+BEGINS = "<!-- written by python -m benchmarks.statistics_simulation -->"
+ENDS = "<!-- end of what it has written -->"
+
+
+def differences(
+    kind: str, n: int, arms: int = ARMS, runs: int = RUNS, quiet_baseline: bool = False, salt: int = 0
+) -> Floats:
+    """[r, a, n] per-seed differences of arms without effect to the one baseline: correlated over the arms, which share
+    it. A ``quiet_baseline`` has no noise, so that the differences are as skewed as an arm's.
+    """
+    rng = np.random.default_rng([list(DISTRIBUTIONS).index(kind), n, arms, salt])
+    noise = DISTRIBUTIONS[kind](rng, (runs, 1 + arms, n))
+    if quiet_baseline:
+        noise[:, 0] = 0
+    found = noise + SHARED * rng.normal(size=(runs, 1, n))
+    difference: Floats = found[:, 1:] - found[:, :1]
+    return difference
+
+
+def coverage_of_mean(kind: str, n: int, runs: int = RUNS) -> float:
+    """Share of runs whose t interval holds the true mean of an arm; its values have the noise only."""
+    rng = np.random.default_rng([list(DISTRIBUTIONS).index(kind), n])
+    return _covers(*t_interval(DISTRIBUTIONS[kind](rng, (runs, n))))
+
+
+def coverage_of_difference(kind: str, n: int, runs: int = RUNS) -> float:
+    """Share of runs whose paired t interval holds the true difference of an arm to the baseline."""
+    return _covers(*t_interval(differences(kind, n, 1, runs)[:, 0]))
+
+
+def coverage_of_bootstrap(kind: str, n: int, runs: int = RUNS) -> float:
+    """Share of runs whose percentile bootstrap interval (Efron 1979) holds the true difference; the contrast."""
+    sample = differences(kind, n, 1, runs)[:, 0]
+    drawn = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    low, high = np.quantile(sample @ drawn.T, [0.025, 0.975], axis=-1)
+    return _covers(low, high)
+
+
+def family_wise(
+    kind: str, n: int, arms: int = ARMS, runs: int = RUNS, quiet_baseline: bool = False
+) -> tuple[float, float]:
+    """Share of matrices without any effect that show one: after Holm's correction, and without it."""
+    p = t_test(differences(kind, n, arms, runs, quiet_baseline))
+    return _any(holm(p) < ALPHA), _any(p < ALPHA)
+
+
+def equivalence(kind: str, n: int, spread: float, runs: int = RUNS) -> tuple[float, float]:
+    """Share of single comparisons declared equivalent: where the true difference is the margin (which is wrong in at
+    most 5 %), and where it is zero. ``spread``: standard deviation of the differences, in margins.
+    """
+    sample = differences(kind, n, 1, runs)[:, 0] / np.sqrt(2) * spread
+    apart, same = (np.mean(equivalence_test(sample + shift, 1.0) < ALPHA) for shift in (1.0, 0.0))
+    return float(apart), float(same)
+
+
+def shown(n: int, arms: int, effect: float, runs: int = RUNS) -> float:
+    """Share of matrices in which the one arm with an effect (d_z) is shown among others without."""
+    sample = _with_effect(n, arms, effect, runs)
+    return float(np.mean((holm(t_test(sample)) < ALPHA)[:, 0] & (sample[:, 0].mean(axis=-1) > 0)))
+
+
+def asked_for(n: int, arms: int, effect: float, runs: int = RUNS) -> list[int]:
+    """Quartiles of the seeds that ``seeds_needed`` names from what n seeds observe of a true effect (d_z)."""
+    sample = _with_effect(n, 1, effect, runs)[:, 0]
+    observed = np.quantile(np.abs(sample.mean(axis=-1)) / sample.std(axis=-1, ddof=1), [0.75, 0.5, 0.25])
+    return [seeds_needed(float(one), arms) or MOST_SEEDS for one in observed]  # falls as the effect rises
+
+
+def looks(kind: str, seeds: Sequence[int], divided: bool, arms: int = ARMS, runs: int = RUNS) -> float:
+    """Share of matrices without any effect that show one at any look, each look with more seeds of the same arms;
+    alpha divided by the number of looks or not.
+    """
+    sample = differences(kind, max(seeds), arms, runs, salt=2)
+    alpha = ALPHA / len(seeds) if divided else ALPHA
+    return _any(np.concatenate([holm(t_test(sample[..., :n])) < alpha for n in seeds], axis=-1))
+
+
+def tables() -> Iterator[str]:
+    """The page's tables in Markdown, each with a heading and what it says."""
+    error = _percent((ALPHA * (1 - ALPHA) / RUNS) ** 0.5, 2)
+    yield f"{RUNS:,} simulated matrices for each number; a rate of 5 % has a standard error of {error}."
+    for part in (_coverage, _false_positives, _equivalence, _power, _needed, _looks):
+        yield from part()
+
+
+def _coverage() -> Iterator[str]:
+    measured = (coverage_of_mean, coverage_of_difference, coverage_of_bootstrap)
+    yield "### Coverage of the 95 % intervals"
+    yield "Of an arm's mean, of the paired difference to the baseline, and of its percentile bootstrap."
+    yield _table(
+        ["noise", "seeds", "arm's mean", "difference", "bootstrap"],
+        [(kind, n, *(_percent(one(kind, n)) for one in measured)) for kind in DISTRIBUTIONS for n in SEEDS],
+    )
+
+
+def _false_positives() -> Iterator[str]:
+    cases = [(kind, kind, False) for kind in DISTRIBUTIONS] + [("skewed, arms only", "skewed", True)]
+    yield "### False positives of a whole matrix"
+    yield f"{ARMS} arms that are all as good as the baseline: how often at least one is called better or worse."
+    yield _table(
+        ["noise", "seeds", "with Holm's correction", "without"],
+        [
+            (name, n, *map(_percent, family_wise(kind, n, quiet_baseline=quiet)))
+            for name, kind, quiet in cases
+            for n in SEEDS
+        ],
+    )
+
+
+def _equivalence() -> Iterator[str]:
+    cases = [("normal", 0.25), ("normal", 0.5), ("normal", 1.0), ("heavy-tailed", 0.5), ("skewed", 0.5)]
+    yield "### Equivalence"
+    yield "How often one arm is called equivalent: where it truly is a margin apart (an error), and truly the same."
+    yield _table(
+        ["noise", "seeds", "sd of the differences", "a margin apart", "the same"],
+        [
+            (kind, n, f"{spread:g} margins", *map(_percent, equivalence(kind, n, spread)))
+            for kind, spread in cases
+            for n in SEEDS
+        ],
+    )
+
+
+def _power() -> Iterator[str]:
+    yield "### What a number of seeds can show"
+    yield (
+        "In standard deviations of the per-seed differences: the smallest observed difference that is significant, and "
+        f"the true one that is shown with a power of {_percent(POWER, 0)}, both by formula; and the power found there."
+    )
+    rows = []
+    for arms in (1, 4, 8):
+        for n in SEEDS:
+            effect = detectable_effect(n, arms)
+            rows.append((arms, n, f"{critical_effect(n, arms):.2f}", f"{effect:.2f}", _percent(shown(n, arms, effect))))
+    yield _table(["arms", "seeds", "significant from", "shown at", "power found"], rows)
+
+
+def _needed() -> Iterator[str]:
+    arms = 4
+    yield "### Seeds needed, from an observed difference"
+    yield (
+        f"Among {arms} arms, for true effects that need so many seeds for a power of {_percent(POWER, 0)}: the number "
+        "that the report names from what it has observed. A quarter of all reports name the first number or fewer, "
+        "half the second or fewer, three quarters the third or fewer."
+    )
+    yield _table(
+        ["truly needed", "observed with seeds", "quartiles of the number named"],
+        [
+            (needed, n, ", ".join(map(str, asked_for(n, arms, detectable_effect(needed, arms)))))
+            for needed in (5, 10, 30)
+            for n in SEEDS
+        ],
+    )
+
+
+def _looks() -> Iterator[str]:
+    yield "### Looking again with more seeds"
+    yield f"{ARMS} arms as good as the baseline: how often at least one is called better or worse at any of the looks."
+    yield _table(
+        ["looks at seeds", "alpha at every look", "alpha divided by the looks"],
+        [
+            (", ".join(map(str, at)), *(_percent(looks("normal", at, divided)) for divided in (False, True)))
+            for at in ((5,), (3, 5), (3, 5, 10), tuple(range(3, 11)))
+        ],
+    )
+
+
+def filled(text: str, block: str, begins_with: str = BEGINS) -> str:
+    """A document with what stands between the markers replaced; ValueError where it lacks them."""
+    before, begins, rest = text.partition(begins_with)
+    _, ends, after = rest.partition(ENDS)
+    if not begins or not ends:
+        raise ValueError(f"no place for the tables: lines {begins_with!r} and {ENDS!r} are needed")
+    return f"{before}{begins_with}\n\n{block}\n\n{ENDS}{after}"
+
+
+def main() -> int:
+    """Write the page and the block of the document."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics_simulation", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("experiments/results/statistics.md"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/statistics.md"), help="its tables are replaced too")
+    args = parser.parse_args()
+    state, block = provenance.git_state(), "\n\n".join(tables())
+    origin = (
+        f"Written by `python -m benchmarks.statistics_simulation` at commit {state['git_commit']}"
+        f"{' with changes' if state['git_dirty'] else ''}, {provenance.now()}, numpy {np.__version__}. "
+        "What the numbers mean: [statistics.md](../../docs/statistics.md)."
+    )
+    write_text(args.out, f"# The statistics of a report, by simulation\n\n{origin}\n\n{BEGINS}\n\n{block}\n\n{ENDS}\n")
+    write_text(args.docs, filled(args.docs.read_text(), block))
+    print(f"wrote {args.out} and the tables of {args.docs}")
+    return 0
+
+
+def _with_effect(n: int, arms: int, effect: float, runs: int) -> Floats:
+    """[r, a, n] differences of one standard deviation, of which the first arm's have an effect."""
+    sample: Floats = differences("normal", n, arms, runs, salt=1) / np.sqrt(2)
+    sample[:, 0] += effect
+    return sample
+
+
+def _table(header: Sequence[str], rows: Sequence[tuple[object, ...]]) -> str:
+    return table(header, [[str(cell) for cell in row] for row in rows], numbers=range(1, len(header)))
+
+
+def _percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f} %"
+
+
+def _covers(low: Floats, high: Floats) -> float:
+    return float(np.mean((low <= 0) & (high >= 0)))
+
+
+def _any(found: npt.NDArray[np.bool_]) -> float:
+    return float(found.any(axis=-1).mean())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
