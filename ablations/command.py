@@ -185,7 +185,7 @@ def _draft(
     matrix: Matrix, args: argparse.Namespace, dataset: str | None, connection: Any, loaded: dict[str, Any]
 ) -> Any:
     """Settle what is automatic (device, profile, seeds) and resolve the matrix to cells."""
-    from ablations.plan import compose_with
+    from ablations.planning import compose_with
     from ablations.tuned_arms import make_draft
     from altformer.data.datasets import load
 

@@ -13,7 +13,8 @@ from ablations.candidates import TUNING_SEED, Tuning, candidates, tuning, tuning
 from ablations.cells import CellResult
 from ablations.markdown import escape, table
 from ablations.matrix import Matrix
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.report_data import ReportData
 from ablations.running import Finished, run_plan
 from ablations.sequential import only_undecided, without_stopped

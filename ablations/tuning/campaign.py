@@ -12,7 +12,8 @@ from typing import Any
 from ablations.arms import Arm, refuse_set_fields, settings_fields, varied_fields
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.tuning.decision import Kind
 from ablations.tuning.plan import Tuning
 from altformer.config import Config

@@ -12,7 +12,8 @@ import pytest
 from ablations.arms import expand
 from ablations.cells import CellResult
 from ablations.matrix import Matrix, load_matrix
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
 from ablations.report_files import write_report, write_tables

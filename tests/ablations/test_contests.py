@@ -9,7 +9,7 @@ import pytest
 from ablations.contests import baselines_first, contest_of, rule_of, rung_epochs, scheduler_of
 from ablations.early_stopping import Futility
 from ablations.matrix import load_matrix
-from ablations.plan import make_plan
+from ablations.planning import make_plan
 from ablations.union import make_union
 from altformer.errors import UserError
 from cluster.futility import History

@@ -12,7 +12,8 @@ import pytest
 from ablations import estimate as module
 from ablations.estimate import Estimate, estimate, with_estimate
 from ablations.matrix import load_matrix
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.several import make_group
 from cluster.budget import Budget, Spent
 from experiments.cell import Machine

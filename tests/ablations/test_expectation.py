@@ -12,7 +12,8 @@ import pytest
 from ablations.estimate import Estimate
 from ablations.expectation import budget_words, cell_time, expectation_lines, hours, power_text, size
 from ablations.matrix import load_matrix
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.several import Group
 from ablations.summary import print_end, print_group
 from cluster.budget import Budget

@@ -9,7 +9,7 @@ import pytest
 
 from ablations.arms import expand
 from ablations.matrix import PACKAGE, load_matrix
-from ablations.plan import configurations
+from ablations.planning import configurations
 from altformer.config import Config
 
 NAMES = sorted(path.stem for path in PACKAGE.glob("*.yaml"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablations.matrix import load_matrix
-from ablations.plan import compose_with, make_plan
+from ablations.planning import compose_with, make_plan
 from ablations.summary import print_plan
 from altformer.errors import UserError
 from experiments.cell import Machine, write_failure

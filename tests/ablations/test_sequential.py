@@ -8,7 +8,7 @@ import pytest
 
 from ablations.early_stopping import Futility
 from ablations.matrix import load_matrix
-from ablations.plan import make_plan
+from ablations.planning import make_plan
 from ablations.sequential import looks_of, only_undecided, verdicts, with_look, without_stopped
 from altformer.config import DatasetConfig
 from altformer.data.datasets import load

@@ -11,7 +11,8 @@ import pytest
 
 from ablations.claims import Claim
 from ablations.matrix import PACKAGE, load_matrix, matrix_files, shipped_matrices
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.union import make_union, shared_cells, sharing
 from altformer.data.simulated import simulate
 from experiments.cell import Machine

@@ -14,7 +14,8 @@ import pytest
 from ablations import several
 from ablations.command import _run_groups
 from ablations.matrix import PACKAGE, load_matrix, shipped_matrices
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan
+from ablations.planning import make_plan
 from ablations.report_data import build_report
 from ablations.report_facts import RunInfo
 from ablations.running import Finished

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ablations.matrix import Matrix
-from ablations.plan import make_plan
+from ablations.planning import make_plan
 from ablations.tracking import MatrixTracker
 from experiments.cell import Machine
 

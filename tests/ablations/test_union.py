@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ablations.matrix import load_matrix, matrix_files
-from ablations.plan import make_plan
+from ablations.planning import make_plan
 from ablations.several import make_group
 from ablations.summary import print_group
 from ablations.union import make_union, shared_cells
