@@ -19,7 +19,7 @@ OPTIONS = --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
 ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check bench results mlflow-ui dashboard clean tune baselines \
+.PHONY: help setup test test-all check bench simulations results mlflow-ui dashboard clean tune baselines \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
 	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
 	ablation-capacity ablation-stages ablation-fair-lr ablation-all ablation-datasets
@@ -106,6 +106,10 @@ check: $(STAMP) ## lint, formatting and types
 
 bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 	@$(BIN)/python -m benchmarks
+
+simulations: $(STAMP) ## measure what statistics and early stopping are worth; rewrites their tables in docs and results
+	@$(BIN)/python -m benchmarks.statistics_simulation
+	@$(BIN)/python -m benchmarks.early_stopping_simulation
 
 RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)

@@ -11,7 +11,7 @@ from ablations.cells import CellResult, by_seed
 from ablations.looks import alpha_of
 from ablations.matrix import Matrix
 from ablations.statistics import Comparison, Summary, compare_all, summarise
-from ablations.stopping import StoppedArm, stopped_arm
+from ablations.stopped_arms import StoppedArm, stopped_arm
 
 METRICS = ("mae", "rmse", "mape")
 

@@ -38,9 +38,9 @@ class Paragraph:
 class Table:
     """Rows of texts; ``numbers`` are the columns set right and sorted by value.
 
-    ``tones`` has one word for each row (better, worse, quiet or nothing), by which a format may colour its last cell.
-    ``caption`` makes a table stand alone, outside the report; where a page is too narrow for it, it may be set in two
-    parts, the second of which begins with the column ``second_part``.
+    ``tones`` has one word for each row (better, worse, trouble or nothing), by which a format may colour its last cell.
+    ``caption`` makes a table stand alone, outside the report. Where a page is too narrow for a table it may be set in
+    parts; the columns from ``second_part`` on, which end with the verdict, are one that is never torn.
     """
 
     header: tuple[str, ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.csv_text import armed, csv_text, defused
 from altformer.files import write_text
 
 MISSING = "-"
@@ -45,7 +46,6 @@ COLUMNS = (
 )
 INTEGERS = frozenset({"seed", "epochs", "best_epoch", "test_windows", "params"})
 TEXTS = frozenset({"arm", "status", "profile", "cell_hash", "mlflow_run_id", "dataset", "data_hash", "error"})
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def write_cells(path: Path, results: Iterable[CellResult]) -> None:
     Texts that a spreadsheet would run as a formula get a leading apostrophe, which ``read_cells`` takes away again.
     """
     rows = [[_cell_text(result, column) for column in COLUMNS] for result in results if result.record is not None]
-    write_text(path, "".join(",".join(map(_quoted, row)) + "\n" for row in (COLUMNS, *rows)))
+    write_text(path, csv_text([COLUMNS, *rows]))
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
 def _cell_text(result: CellResult, column: str) -> str:
     if column in TEXTS:
         value = _text_of(result, column)
-        return MISSING if value is None else _defused(value)
+        return MISSING if value is None else defused(value)
     number = float(result.seed) if column == "seed" else result.value(column)
     if number is None:
         return MISSING
@@ -130,17 +130,8 @@ def _parse(column: str, text: str) -> Any:
     if text == MISSING:
         return None
     if column in TEXTS:
-        return text[1:] if text.startswith("'") else text
+        return armed(text)
     return int(text) if column in INTEGERS else float(text)
-
-
-def _defused(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _quoted(text: str) -> str:
-    """As RFC 4180 quotes; the csv module leaves a lone carriage return bare, which ends the row for its own reader."""
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _finite(value: Any) -> float | None:

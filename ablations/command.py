@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.arms import WINDOWS
-from ablations.budgets import add_budget, given_budget, refuse_gpu_hours
+from ablations.budget_options import add_budget, given_budget, refuse_gpu_hours
 from ablations.matrix import Matrix, load_matrices
 from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots, trial_gpus
 from altformer.errors import UserError

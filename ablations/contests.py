@@ -40,13 +40,8 @@ def contest_of(plan: Plan) -> Contest | None:
     if not isinstance(rule, Futility) or baseline is None:
         return None
     epochs = next(at.cell.config.training.epochs for at in plan.cells if at.arm == plan.matrix.baseline)
-    rungs = rung_epochs(rule, epochs)
+    rungs = rule.rungs_of(epochs)
     return Contest(baseline, cells, rungs, rule.margin, rule.alpha) if rungs else None
-
-
-def rung_epochs(rule: Futility, epochs: int) -> tuple[int, ...]:
-    """The rungs as epochs: each share of the epochs rounded up, below the last epoch, each once."""
-    return tuple(sorted({rung for share in rule.rungs if (rung := math.ceil(share * epochs)) < epochs}))
 
 
 def rule_of(plan: Plan, at: PlannedCell) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -44,3 +45,7 @@ class Futility(Strict):
         if not value or not all(0 < share < 1 for share in value) or list(value) != sorted(set(value)):
             raise ValueError("takes rising shares of the epochs between 0 and 1, such as [0.25, 0.5]")
         return value
+
+    def rungs_of(self, epochs: int) -> tuple[int, ...]:
+        """The rungs as epochs: each share of the epochs rounded up, below the last epoch, each once."""
+        return tuple(sorted({rung for share in self.rungs if (rung := math.ceil(share * epochs)) < epochs}))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ablations.blocks import Emphasis, Span, Strong
 
-LONG_WORD = 20  # letters
+LONG_WORD = 16  # letters
 PART = 8  # letters between two places to break it
 
 _MARKS = {
@@ -83,7 +83,7 @@ def cell(text: str, number: bool = False) -> str:
 
 
 def broken(text: str) -> str:
-    """The text with places to break words that are too long for a narrow column, such as hashes and paths."""
+    """The text with places to break words that are too long for a line or a narrow column: hashes, paths, names."""
     return " ".join(map(_broken_word, text.split()))
 
 
@@ -100,11 +100,11 @@ def row(cells: Iterable[str]) -> str:
 
 def _span(span: Span) -> str:
     if isinstance(span, Strong):
-        return rf"\textbf{{{escape(span.text)}}}"
+        return rf"\textbf{{{broken(span.text)}}}"
     if isinstance(span, Emphasis):
-        return rf"\emph{{{escape(span.text)}}}"
+        return rf"\emph{{{broken(span.text)}}}"
     before, after = (" " if edge.isspace() else "" for edge in (span[:1], span[-1:]))
-    return f"{before}{escape(span)}{after}"
+    return f"{before}{broken(span)}{after}"
 
 
 def _mark(mark: str) -> str:

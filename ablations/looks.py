@@ -22,6 +22,7 @@ class Looks:
     ``seeds`` is the number of seeds at each look, this one last. ``alpha`` holds at every look: 0.05 over the planned
     ones (Bonferroni), so that all of them together claim a difference that is none with at most 5 %. ``undecided`` are
     the arms that more seeds could decide, ``command`` adds them up to ``next_seeds``; empty where there are none.
+    ``missing`` cells have no result yet, so that this report does not count as a look.
     """
 
     seeds: tuple[int, ...]
@@ -30,6 +31,7 @@ class Looks:
     undecided: tuple[str, ...]
     next_seeds: int
     command: str
+    missing: int = 0
 
     @property
     def unplanned(self) -> bool:
@@ -39,6 +41,23 @@ class Looks:
     @property
     def text(self) -> str:
         """Which look this is, and what its alpha means."""
+        if not self.missing:
+            return self._which
+        cells = "1 cell has" if self.missing == 1 else f"{self.missing} cells have"
+        return (
+            f"{self._which} But {cells} no result yet: this report is provisional and not counted as a look, so go on "
+            "with the same command whatever it says."
+        )
+
+    @property
+    def _untested(self) -> bool:
+        """Whether there are too few seeds for a test, so that the next report is the first look."""
+        return not self.seeds and self.next_seeds == MIN_SEEDS
+
+    @property
+    def _which(self) -> str:
+        if self._untested:
+            return f"No look yet: with fewer than {MIN_SEEDS} seeds nothing is tested."
         number = max(len(self.seeds), 1)
         history = f" (seeds at each look: {', '.join(map(str, self.seeds))})" if number > 1 else ""
         if self.unplanned:
@@ -59,7 +78,7 @@ class Looks:
     @property
     def next_text(self) -> str:
         """What adding seeds to the undecided arms would be: a planned look, or one that has to be labelled."""
-        number = max(len(self.seeds), 1) + 1
+        number = 1 if self._untested else max(len(self.seeds), 1) + 1
         if number <= self.planned:
             return f"More seeds for the undecided arms only, up to {self.next_seeds}: look {number} of {self.planned}."
         return (
@@ -86,6 +105,7 @@ def looks_at(
         undecided,
         more,
         _command(matrix, command, results, more) if undecided else "",
+        sum(result.status in ("not run", "failed") for result in results),
     )
 
 

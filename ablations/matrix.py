@@ -180,9 +180,11 @@ class Matrix(Strict):
 
 
 def restore_matrix(values: Mapping[str, Any], file: str | None) -> Matrix:
-    """The matrix of a ``plan.json``, which was read from ``file`` once; raises pydantic's ValidationError."""
+    """The matrix of a ``plan.json``, once read from ``file`` (a path, or a shipped one's name); ValidationError."""
     matrix = Matrix.model_validate(values)
-    matrix._path = Path(file) if file is not None else None
+    if file is not None:
+        shipped = PACKAGE / f"{file}.yaml"
+        matrix._path = shipped if shipped.is_file() else Path(file)
     return matrix
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablations import latex
 from ablations.cells import MISSING
+from ablations.csv_text import csv_text, defused
 from ablations.markdown import escape, table
 from ablations.numbers import DECIMALS, spread
 from ablations.report_data import METRICS, ReportData, column_of
@@ -98,16 +97,15 @@ def as_latex(data: PaperTable) -> str:
 def as_csv(data: PaperTable) -> str:
     """The numbers unrounded: mean and standard deviation of every metric, ``-`` for what is missing."""
     columns = [(step, metric) for step, _ in data.steps for metric in METRICS]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     heads = [f"{column_of(metric, step)}_{part}" for step, metric in columns for part in ("mean", "std")]
-    writer.writerow(["dataset", "arm", "seeds", "params", "note", *heads])
+    rows = [["dataset", "arm", "seeds", "params", "note", *heads]]
     for row in data.rows:
         numbers = [value for key in columns for value in (row.values[key].mean, row.values[key].std)]
         shown = [MISSING if value is None else repr(value) for value in numbers]
         params = MISSING if row.params is None else str(row.params)
-        writer.writerow([row.dataset, row.arm, row.seeds, params, data.marker or MISSING, *shown])
-    return file.getvalue()
+        texts = [defused(row.dataset), defused(row.arm), str(row.seeds), params, data.marker or MISSING]
+        rows.append([*texts, *shown])
+    return csv_text(rows)
 
 
 def _latex_lines(data: PaperTable) -> Iterator[str]:

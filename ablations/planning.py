@@ -22,7 +22,7 @@ from ablations.arms import (
     varied_fields,
 )
 from ablations.candidates import Tuning
-from ablations.earlier import read_earlier
+from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Asha, Futility
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell, is_settled

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ablations.arm_results import ArmResult, column_of, metric_name, unit_of
 from ablations.report_data import ReportData
-from experiments.figure import COLOURS, LINES, MARKERS, QUIET, REFERENCE, short
+from experiments.figure import COLOURS, LINES, MARKERS, QUIET, REFERENCE, distinct, short
 
 WIDTH = 7.0  # inches, a text width
 LEGEND = 22  # letters of a name in a legend
@@ -68,11 +68,11 @@ def draw_differences(data: ReportData, drawing: Drawing) -> None:
             axes.axvspan(-data.margin, data.margin, color=QUIET, alpha=0.15, linewidth=0)
             label += f"; shaded: equivalence margin ±{data.margin:g}"
         axes.set_xlabel(label)
-        axes.set_yticks(range(len(arms)), [short(arm.name) for arm in arms])
+        axes.set_yticks(range(len(arms)), distinct([arm.name for arm in arms]))
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        title = f"Against the baseline {short(data.baseline or '')}: mean and paired 95 % interval; small: seeds"
+        title = f"Against the baseline {short(data.baseline or '')}: mean, paired 95 % interval, p (Holm); small: seeds"
         axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9)
 
 
@@ -109,11 +109,12 @@ def draw_validation(data: ReportData, drawing: Drawing) -> None:
     """
     with drawing((WIDTH, _height(len(data.arms))), panels=2) as (whole, late):
         handles: dict[str, Any] = {}
+        names = distinct([arm.name for arm in data.arms], LEGEND)
         for place, (arm, look) in enumerate(looks(data.arms)):
             share = place / len(data.arms)  # so that the marks of lines that lie together do not
             for line in (_draw_mean_curve(whole, arm, look, share), *_draw_ended_early(whole, arm, look)):
                 if line is not None:
-                    handles.setdefault(short(arm.name, LEGEND), line)
+                    handles.setdefault(names[place], line)
             _draw_mean_curve(late, arm, look, share)
         whole.set_ylim(*_range_from(data.arms, 0.0))
         late.set_ylim(*_range_from(data.arms, 0.5))
@@ -205,7 +206,7 @@ def draw_horizons(data: ReportData, drawing: Drawing) -> None:
             panel.set_xticks(places, [label for _, label in steps])
             panel.set_xlim(-0.4, len(steps) - 0.6)
             panel.grid(visible=False, axis="x")
-        names = [short(arm.name, LEGEND) for arm, _ in arms]
+        names = distinct([arm.name for arm, _ in arms], LEGEND)
         axes[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -253,7 +254,7 @@ def _draw_against(data: ReportData, drawing: Drawing, places: Mapping[str, float
         axes.margins(x=0.08)
         axes.xaxis.set_major_formatter("{x:,.6g}")
         axes.set(xlabel=label, ylabel=f"{metric_name(data.reported)}{in_unit(data, data.reported)}", title=title)
-        names = [short(arm.name, LEGEND) for arm, _ in arms]
+        names = distinct([arm.name for arm, _ in arms], LEGEND)
         axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+ALPHA = 0.05  # of a matrix that is looked at once; divided by the number of planned looks
 MIN_SEEDS = 3  # the protocol's minimum for a mean and std that are reported, and for a test
 POWER = 0.8  # Cohen (1988): the customary chance to show a difference that is there
 MOST_SEEDS = 1000  # beyond this nobody repeats a training
@@ -24,7 +25,7 @@ UNIT = "standard deviations of the per-seed differences"
 Floats = npt.NDArray[np.float64]
 
 
-def critical_effect(seeds: int, arms: int, alpha: float = 0.05) -> float:
+def critical_effect(seeds: int, arms: int, alpha: float = ALPHA) -> float:
     """The smallest observed d_z that is significant among ``arms`` compared arms at Holm's first step: the critical t
     of alpha / arms (two-sided) over sqrt(seeds). Infinite for fewer than three seeds.
     """
@@ -33,7 +34,7 @@ def critical_effect(seeds: int, arms: int, alpha: float = 0.05) -> float:
     return float(_critical_t(np.array(seeds), arms, alpha)) / math.sqrt(seeds)
 
 
-def power(effect: float | Floats, seeds: int | npt.NDArray[np.int64], arms: int, alpha: float = 0.05) -> Floats:
+def power(effect: float | Floats, seeds: int | npt.NDArray[np.int64], arms: int, alpha: float = ALPHA) -> Floats:
     """The chance that a true effect (d_z) is shown, elementwise over effects and seeds (two at least).
 
     From the noncentral t distribution with noncentrality d_z sqrt(seeds), both tails (Cohen 1988, ch. 2); it assumes
@@ -47,7 +48,7 @@ def power(effect: float | Floats, seeds: int | npt.NDArray[np.int64], arms: int,
     return found
 
 
-def detectable_effect(seeds: int, arms: int, alpha: float = 0.05, chance: float = POWER) -> float:
+def detectable_effect(seeds: int, arms: int, alpha: float = ALPHA, chance: float = POWER) -> float:
     """The true effect (d_z) that is shown with a power of ``chance``. Infinite for fewer than three seeds.
 
     The other tail, where the effect would be shown with the wrong sign, is left out: below 0.0001 of power.
@@ -58,7 +59,7 @@ def detectable_effect(seeds: int, arms: int, alpha: float = 0.05, chance: float 
     return float(special.nctdtrinc(seeds - 1, 1 - chance, critical)) / math.sqrt(seeds)
 
 
-def seeds_needed(effect: float, arms: int, alpha: float = 0.05, chance: float = POWER) -> int | None:
+def seeds_needed(effect: float, arms: int, alpha: float = ALPHA, chance: float = POWER) -> int | None:
     """The fewest seeds (three at least) that show a true effect (d_z) with a power of ``chance``; None above
     ``MOST_SEEDS``.
 
@@ -71,7 +72,7 @@ def seeds_needed(effect: float, arms: int, alpha: float = 0.05, chance: float = 
     return seeds[place] if place < len(seeds) else None
 
 
-def power_line(seeds: int, arms: int, alpha: float = 0.05) -> str:
+def power_line(seeds: int, arms: int, alpha: float = ALPHA) -> str:
     """What so many seeds, and more, can show among so many arms beside the baseline, in a sentence or two."""
     if arms < 1:
         return "No arm is compared with a baseline, so nothing is tested."

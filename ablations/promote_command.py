@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from altformer.errors import UserError
+from altformer.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from ablations.reported import Reported
@@ -70,7 +70,7 @@ def choose(name: str, out: Path) -> Chosen:
     seed. The test set has no part in it.
     """
     from ablations.comparison import is_matrix, split_arm
-    from ablations.reported import find_matrix, read_reported
+    from ablations.reported import PLAN, find_matrix, read_reported
     from experiments.runs import find_run
 
     if (found := split_arm(name, out)) is not None:
@@ -78,7 +78,11 @@ def choose(name: str, out: Path) -> Chosen:
         return _best_of(read_reported(find_matrix(matrix, out)), arm)
     if is_matrix(name, out):
         return _best_of(read_reported(find_matrix(name, out)), None)
-    run = find_run(name, out)
+    try:
+        run = find_run(name, out)
+    except UserError as error:
+        matrices = ", ".join(found.parent.name for found in sorted(out.glob(f"*/{PLAN}"))) or "none"
+        raise UserError(f"{error}; matrices there: {matrices}") from error
     return Chosen(run, "named by you", {})
 
 
@@ -87,6 +91,8 @@ def _best_of(reported: Reported, arm: str | None) -> Chosen:
     from experiments.served import validation_of
 
     objective, folder = reported.matrix.objective, reported.folder
+    if arm is not None and arm not in (names := [one.name for one in reported.arms]):
+        raise unknown_name("arm", arm, names, str(folder))
     arms = {
         one.name: [result for result in reported.results if result.arm == one.name]
         for one in reported.arms

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         matrices |= {one.folder: one for one in rebuilt}
         for one in rebuilt:
             print(f"{one.report.title}\n{one.report.summary}")
-            print(f"Report: {', '.join(map(str, files_of(one.folder)))}\n")
+            first, *others = files_of(one.folder)
+            print(f"Report: {first} (beside it: {', '.join(path.name for path in others)})\n")
         if len(rebuilt) > 1:
             print(f"Summary of {len(rebuilt)} matrices: {folder / 'summary.md'}\n")
     if len(folders) > 1:

@@ -28,7 +28,7 @@ from ablations.report_facts import (
     warnings,
 )
 from ablations.report_summary import best_arm, seeds_note, summary
-from ablations.stopping import scheduler_text
+from ablations.stopped_arms import scheduler_text
 
 __all__ = ["METRICS", "QUICK_NOTE", "ArmResult", "ReportData", "build_report", "column_of", "metric_name"]
 

@@ -76,14 +76,21 @@ def _closing_sections(data: ReportData) -> Iterator[Section]:
     yield Section("Time", (table(["what", "how much"], data.timing),))
     yield Section("Provenance", (table(["what", "value"], data.provenance),))
     if data.repeat:
-        text = paragraph("Each line trains one cell of this report anew, beside the first time.")
+        text = paragraph(
+            "Each line trains one cell of this report anew, in a folder of its own. With the data, the commit and the "
+            "versions above, on the same kind of CPU, the numbers are the same to the bit."
+        )
         lines = tuple(f"{command}  # {arm}, seed {seed}" for arm, seed, command in data.repeat)
         blocks: tuple[Block, ...] = (text, Code(lines))
         yield Section("Repeating a cell", blocks, long=True)
 
 
 def _comparison_table(data: ReportData) -> Table:
+    """The arms with their numbers, and what a baseline makes of them; without one there are no differences to show."""
     steps = [(step, label) for step, label in data.horizons if step != "all"]
+    arms = (*data.arms, *data.aliases)
+    compared = data.baseline is not None or any(arm.comparison for arm in arms)
+    against = [f"difference in {metric_name(data.reported)} [95 %]", "p (Holm)", "d_z"] if compared else []
     header = [
         "arm",
         "parameters",
@@ -94,26 +101,28 @@ def _comparison_table(data: ReportData) -> Table:
         *(f"MAE {label}" for _, label in steps),
         "RMSE",
         "MAPE %",
-        f"difference in {metric_name(data.reported)} [95 %]",
-        "p (Holm)",
-        "d_z",
+        *against,
         "verdict",
     ]
-    arms = (*data.arms, *data.aliases)
-    rows = [_comparison_row(arm, [step for step, _ in steps]) for arm in arms]
+    rows = [_comparison_row(arm, [step for step, _ in steps], compared) for arm in arms]
     return Table(
         tuple(header),
         tuple(map(tuple, rows)),
         tuple(range(1, len(header) - 1)),
         tuple(map(_tone, arms)),
         _caption(data),
-        second_part=len(header) - 4,
+        second_part=len(header) - len(against) - 1 if compared else 0,
     )
 
 
-def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
+def _comparison_row(arm: ArmResult, steps: list[str], compared: bool) -> list[str]:
     test = arm.metrics["test_mae"]
     found = arm.comparison
+    against = (
+        difference(found),
+        MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
+        MISSING if found is None or found.d_z is None else f"{found.d_z:+.2f}",
+    )
     return [
         arm.name,
         MISSING if arm.params is None else f"{arm.params:,}",
@@ -124,9 +133,7 @@ def _comparison_row(arm: ArmResult, steps: list[str]) -> list[str]:
         *(spread(arm.metrics[column_of("mae", step)]) for step in steps),
         spread(arm.metrics["test_rmse"]),
         spread(arm.metrics["test_mape"], DECIMALS["mape"]),
-        difference(arm.comparison),
-        MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
-        MISSING if found is None or found.d_z is None else f"{found.d_z:+.2f}",
+        *(against if compared else ()),
         f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
     ]
 
@@ -169,16 +176,20 @@ def _horizon_table(data: ReportData) -> Table:
 
 
 def _reading_help(data: ReportData) -> Paragraph:
-    baseline = f" the baseline {data.baseline}" if data.baseline is not None else " a baseline (none is named)"
+    spread_of = f"± is the standard deviation over seeds; errors{_unit(data)}. "
+    counted = f"Only cells that are done count; {MISSING} means that there is no such number."
+    if data.baseline is None:
+        return paragraph(f"{spread_of}No baseline is named, so nothing is compared. {counted}")
     alpha = data.looks.alpha if data.looks else ALPHA
     unit = unit_of(data.reported, data.unit)
     return paragraph(
-        f"± is the standard deviation over seeds; errors{_unit(data)}. The difference is the mean of the per-seed "
-        f"differences to{baseline}{f', in {unit}' if unit else ''}, below zero is better, with its paired 95 % t "
-        "interval; p is of the paired t test, after Holm's correction over the arms; d_z is the mean difference in "
-        "standard deviations of the per-seed differences (Cohen 1988). ",
+        f"{spread_of}The difference is the mean of the per-seed differences to the baseline {data.baseline}"
+        f"{f', in {unit}' if unit else ''}, below zero is better, with its paired 95 % t interval, which is of each "
+        "arm by itself; p is of the paired t test, after Holm's correction over the arms, so that it may be large "
+        "where the interval leaves out zero; d_z is the mean difference in standard deviations of the per-seed "
+        "differences (Cohen 1988). ",
         *(Emphasis("better"), " and ", Emphasis("worse"), f" mean p < {alpha:.3g}; ", Emphasis("no difference shown")),
-        f" does not mean equal. Only cells that are done count; {MISSING} means that there is no such number.",
+        f" does not mean equal. {counted}",
     )
 
 

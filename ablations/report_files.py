@@ -10,11 +10,12 @@ from ablations.report_data import ReportData
 from ablations.report_html import html
 from ablations.report_latex import latex
 from ablations.report_markdown import markdown
+from ablations.statistics_table import write_statistics
 from altformer.files import write_text
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
-    """Write ``report.md``, ``report.html``, ``report.tex`` and ``plots/*`` into the folder; returns the first."""
+    """Write ``report.md``, ``.html`` and ``.tex``, ``statistics.csv`` and ``plots/*``; returns the first."""
     plots = {title: path.relative_to(folder) for title, path in draw_plots(data, folder / "plots").items()}
     pictures = {title: path.as_posix() for title, path in plots.items()}
     pages = {title: path.with_suffix(".pdf").as_posix() for title, path in plots.items()}
@@ -32,6 +33,7 @@ def _write(
     """Each format with its own kind of plots; the Markdown comes last: it says that the report is complete."""
     write_text(folder / "report.html", html(data, svgs))
     write_text(folder / "report.tex", latex(data, pages))
+    write_statistics(data, folder)
     path = folder / "report.md"
     write_text(path, markdown(data, pictures))
     return path

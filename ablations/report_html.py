@@ -77,14 +77,16 @@ def _block(block: Block, plots: Mapping[str, str]) -> Iterator[str]:
 
 
 def _verdict_first(table: Table) -> Table:
-    """The last column, which sums up a row, beside the row's name, where a narrow window shows it."""
+    """The last column, which sums up a row, and those of the same part beside the row's name: seen in any window."""
     last = len(table.header) - 1
-    order = [0, last, *range(1, last)]
+    part = table.second_part or last
+    order = [0, last, *range(part, last), *range(1, part)]
     return replace(
         table,
         header=tuple(table.header[at] for at in order),
         rows=tuple(tuple(row[at] for at in order) for row in table.rows),
         numbers=tuple(place for place, at in enumerate(order) if at in table.numbers),
+        second_part=0,
     )
 
 

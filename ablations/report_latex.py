@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from ablations.blocks import Block, Code, Figures, Paragraph, Table
 from ablations.latex import broken, cell, code, escape, inline, row
 from ablations.report_data import ReportData
 from ablations.report_document import document
+
+Thing = TypeVar("Thing")
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -29,7 +35,12 @@ FIT = (
 )
 FEW_COLUMNS = 6
 LONG_TEXT = 28  # letters of a column that is broken into lines
-TEXT_WIDTH = 100  # letters in a line, roughly, at the size of the tables
+TEXT_WIDTH = 108  # letters in a line, roughly, at the size of the tables
+COLUMN_GAP = 2  # letters
+SHRUNK = 1.25  # times the page: so much wider a table may be, before it is set in parts
+BETWEEN_PARTS = "\n\\par\\medskip\n"
+PAGE_LINES = 50  # with which a page is full
+FEW_ROWS = 12  # that are kept on one page, below their heading
 
 
 def latex(data: ReportData, plots: Mapping[str, str]) -> str:
@@ -62,7 +73,7 @@ def _block(block: Block, plots: Mapping[str, str]) -> Iterator[str]:
         yield inline(block.spans)
         yield ""
     elif isinstance(block, Code):
-        yield r"\begin{flushleft}\footnotesize"
+        yield r"\begin{flushleft}\scriptsize"
         yield "\n\n".join(map(code, block.lines))
         yield r"\end{flushleft}"
     elif isinstance(block, Figures):
@@ -89,15 +100,64 @@ def _is_of_texts(table: Table) -> bool:
 def _paper_table(table: Table) -> Iterator[str]:
     yield "% table begins"
     yield FIT
-    yield r"\begin{table}[htbp]"
-    yield r"\centering"
-    yield rf"\caption{{{escape(table.caption)}}}"
-    yield r"\smallskip\footnotesize\setlength{\tabcolsep}{4pt}"
-    yield rf"\fitwidth{{{_tabular(_columns(table, range(table.second_part)))}}}"
-    yield r"\par\medskip"
-    yield rf"\fitwidth{{{_tabular(_columns(table, [0, *range(table.second_part, len(table.header))]))}}}"
-    yield r"\end{table}"
+    for number, parts in enumerate(_pages(_parts(table), _height)):
+        again = r"{\small Table~\thetable, continued}\par"
+        yield r"\begin{table}[htbp]"
+        yield r"\centering"
+        yield again if number else rf"\caption{{{escape(table.caption)}}}"
+        yield r"\smallskip\footnotesize\setlength{\tabcolsep}{4pt}"
+        yield BETWEEN_PARTS.join(map(_fitted, parts))
+        yield r"\end{table}"
     yield "% table ends"
+
+
+def _parts(table: Table) -> Iterator[Table]:
+    """A table as one or more, each with the rows' names, so that none is much wider than a page or higher than one."""
+    end = table.second_part or len(table.header)
+    widths = [min(_width(table, at), LONG_TEXT) + COLUMN_GAP for at in range(end)]
+    count = math.ceil(sum(widths[1:]) / (SHRUNK * max(TEXT_WIDTH - widths[0], TEXT_WIDTH / 2)))
+    bounds = [1 + part * (end - 1) // count for part in range(count + 1)]
+    ranges = [*map(range, bounds[:-1], bounds[1:]), *([range(end, len(table.header))] if table.second_part else [])]
+    for columns in ranges:
+        part = _columns(table, [0, *columns])
+        for rows in _pages(part.rows, partial(_row_height, part)):
+            yield replace(part, rows=tuple(rows))
+
+
+def _pages(things: Iterable[Thing], height: Callable[[Thing], int]) -> Iterator[list[Thing]]:
+    """Things below each other, together as long as they fit on a page."""
+    page: list[Thing] = []
+    filled = 0
+    for thing in things:
+        if page and filled + height(thing) > PAGE_LINES:
+            yield page
+            page, filled = [], 0
+        page.append(thing)
+        filled += height(thing)
+    yield page
+
+
+def _height(table: Table) -> int:
+    return sum(_row_height(table, texts) for texts in table.rows)
+
+
+def _row_height(table: Table, texts: Sequence[str]) -> int:
+    """Lines of a row, whose long texts are broken."""
+    letters = _narrow(table) * TEXT_WIDTH * 0.85  # lines are not full
+    return max(math.ceil(len(text) / letters) if _is_long(table, at) else 1 for at, text in enumerate(texts))
+
+
+def _narrow(table: Table) -> float:
+    """The share of the page's width that a column of long texts has in a table of numbers."""
+    return 0.2 if len(table.header) > FEW_COLUMNS else 0.3
+
+
+def _is_long(table: Table, column: int) -> bool:
+    return column not in table.numbers and _width(table, column) > LONG_TEXT
+
+
+def _fitted(table: Table) -> str:
+    return rf"\fitwidth{{{_tabular(table)}}}"
 
 
 def _columns(table: Table, columns: Sequence[int]) -> Table:
@@ -108,14 +168,14 @@ def _columns(table: Table, columns: Sequence[int]) -> Table:
 
 
 def _number_table(table: Table) -> Iterator[str]:
-    yield r"\begin{center}\footnotesize"
-    yield rf"\fitwidth{{{_tabular(table)}}}"
+    yield r"\begin{center}\footnotesize\setlength{\tabcolsep}{4pt}"
+    yield BETWEEN_PARTS.join(map(_fitted, _parts(table)))
     yield r"\end{center}"
 
 
 def _tabular(table: Table) -> str:
-    narrow = rf"p{{{0.2 if len(table.header) > FEW_COLUMNS else 0.3}\linewidth}}"
-    long = [at not in table.numbers and _width(table, at) > LONG_TEXT for at in range(len(table.header))]
+    narrow = rf"p{{{_narrow(table)}\linewidth}}"
+    long = [_is_long(table, at) for at in range(len(table.header))]
     columns = "".join(narrow if breaks else "r" if at in table.numbers else "l" for at, breaks in enumerate(long))
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", row(map(escape, table.header)), r"\midrule"]
     for texts in table.rows:
@@ -125,9 +185,9 @@ def _tabular(table: Table) -> str:
 
 
 def _text_table(table: Table) -> Iterator[str]:
-    """A table over pages whose long texts are broken into lines."""
+    """A table whose long texts are broken into lines; with many rows it goes on over pages."""
     widths = [_width(table, column) for column in range(len(table.header))]
-    long = [column not in table.numbers and width > LONG_TEXT for column, width in enumerate(widths)]
+    long = [_is_long(table, column) for column in range(len(widths))]
     left = TEXT_WIDTH - sum(width + 2 for width, breaks in zip(widths, long, strict=True) if not breaks)
     share = sum(min(width, TEXT_WIDTH) for width, breaks in zip(widths, long, strict=True) if breaks)
     columns = []
@@ -135,15 +195,17 @@ def _text_table(table: Table) -> Iterator[str]:
         part = max(left, TEXT_WIDTH / 3) / TEXT_WIDTH * min(width, TEXT_WIDTH) / share * 0.95
         ragged = rf">{{\raggedright\arraybackslash}}p{{{part:.3f}\linewidth}}"
         columns.append(ragged if long[column] else "r" if column in table.numbers else "l")
-    yield r"{\footnotesize\setlength{\tabcolsep}{3pt}"
-    yield rf"\begin{{longtable}}{{{''.join(columns)}}}"
+    few = len(table.rows) <= FEW_ROWS
+    yield r"\begin{center}\footnotesize\setlength{\tabcolsep}{3pt}"
+    yield rf"\begin{{{'tabular' if few else 'longtable'}}}{{{''.join(columns)}}}"
     yield r"\toprule"
     yield row(map(escape, table.header))
-    yield r"\midrule\endhead"
+    yield r"\midrule" + ("" if few else r"\endhead")
     for texts in table.rows:
         yield row(broken(text) if long[at] else cell(text, at in table.numbers) for at, text in enumerate(texts))
     yield r"\bottomrule"
-    yield r"\end{longtable}}"
+    yield rf"\end{{{'tabular' if few else 'longtable'}}}"
+    yield r"\end{center}"
 
 
 def _width(table: Table, column: int) -> int:

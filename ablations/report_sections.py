@@ -11,6 +11,7 @@ from ablations.numbers import MISSING, difference, number, p_value, signed, spre
 from ablations.published import PublishedRow
 from ablations.report_data import ArmResult, ReportData, metric_name
 from ablations.statistics import MIN_SEEDS, WILCOXON_MIN, WILCOXON_NOTE, Comparison
+from ablations.stopped_arms import StoppedArm
 
 
 def marker_of(data: ReportData) -> Iterator[Paragraph]:
@@ -24,10 +25,15 @@ def stopped_section(data: ReportData) -> Iterator[Section]:
     stopped = [(arm, arm.stopped) for arm in data.arms if arm.stopped]
     if not stopped:
         return
+    if data.baseline is None:
+        ends = [(arm.name, _epochs(at), str(arm.statuses["stopped"])) for arm, at in stopped]
+        text = paragraph("Where the search left off with an arm, which has no test numbers and is not averaged.")
+        yield Section("Arms that were stopped", (text, table(["arm", "stopped at epoch", "cells"], ends, [1, 2])))
+        return
     rows = [
         (
             arm.name,
-            " to ".join(map(str, dict.fromkeys((at.epochs[0], at.epochs[-1])))),
+            _epochs(at),
             str(len(at.seeds)) if at.seeds else MISSING,
             number(at.value),
             number(at.baseline),
@@ -43,6 +49,10 @@ def stopped_section(data: ReportData) -> Iterator[Section]:
         "no p value, and it says nothing about where the arm would have ended. Such an arm has no test numbers."
     )
     yield Section("Arms that were stopped", (text, table(header, rows, numbers=range(1, 6)), *marker_of(data)))
+
+
+def _epochs(stopped: StoppedArm) -> str:
+    return " to ".join(map(str, dict.fromkeys((stopped.epochs[0], stopped.epochs[-1]))))
 
 
 def power_section(data: ReportData) -> Iterator[Section]:

@@ -9,6 +9,8 @@ from ablations.matrix import Matrix
 from ablations.report_facts import RunInfo
 from ablations.statistics import MIN_SEEDS
 
+MOST_NAMED = 8  # arms of one verdict: more are counted, and named by the table
+
 
 def summary(matrix: Matrix, arms: Sequence[ArmResult], info: RunInfo) -> str:
     """Each verdict with its arms and their differences to the baseline, and the best of them."""
@@ -21,12 +23,13 @@ def summary(matrix: Matrix, arms: Sequence[ArmResult], info: RunInfo) -> str:
         return f"Lowest {what}: {min(means, key=means.__getitem__)}." if means else f"No arm has a {what} yet."
     if baseline.name not in means:
         return f"The baseline {baseline.name} has no {what} ({baseline.verdict}), so nothing can be compared."
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[ArmResult]] = {}
     for arm in arms:
         if not arm.is_baseline:
-            groups.setdefault(arm.verdict, []).append(_difference(arm, unit))
-    found = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in groups.items())
-    seeds = diverged(baseline) or f"{baseline.done} of {baseline.planned} seeds"
+            groups.setdefault(arm.verdict, []).append(arm)
+    found = "; ".join(f"{verdict}: {_named(own, unit)}" for verdict, own in groups.items())
+    planned = baseline.planned
+    seeds = diverged(baseline) or ("1 seed" if planned == 1 else f"{baseline.done} of {planned} seeds")
     return (
         f"By {what}, against the baseline {baseline.name} ({means[baseline.name]:.3f}{unit}, {seeds}): "
         f"{found or 'no other arm'}.{_equivalent(matrix, arms, unit)}{_best(reported, arms, unit)}"
@@ -62,6 +65,14 @@ def _best(reported: str, arms: Sequence[ArmResult], unit: str) -> str:
     if best is None:
         return ""
     return f" Lowest mean of the other arms: {best.name} ({best.metrics[reported].mean:.3f}{unit}, {best.verdict})."
+
+
+def _named(arms: Sequence[ArmResult], unit: str) -> str:
+    """Arms of one verdict with their differences; of many the number of them and what the differences range over."""
+    if len(arms) <= MOST_NAMED:
+        return ", ".join(_difference(arm, unit) for arm in arms)
+    known = [arm.comparison.difference for arm in arms if arm.comparison and arm.comparison.difference is not None]
+    return f"{len(arms)} arms" + (f" ({min(known):+.3f} to {max(known):+.3f})" if known else "")
 
 
 def _difference(arm: ArmResult, unit: str) -> str:

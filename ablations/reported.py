@@ -79,7 +79,7 @@ def write_run(folder: Path, matrix: Matrix, info: RunInfo, trained: Iterable[str
     """
     content = {
         "schema": RUN_SCHEMA,
-        "file": str(matrix.file) if matrix.file else None,
+        "file": matrix.called if matrix.file else None,
         "info": TypeAdapter(RunInfo).dump_python(info, mode="json"),
         "trained": sorted(trained),
     }

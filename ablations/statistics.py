@@ -19,7 +19,7 @@ from scipy import special
 from ablations import power
 
 LEVEL = 0.95
-ALPHA = 0.05  # of a matrix that is looked at once; divided by the number of planned looks
+ALPHA = power.ALPHA
 MARGIN = 0.02  # equivalence, in the unit of the metric compared
 MIN_SEEDS = power.MIN_SEEDS
 WILCOXON_MIN = 6

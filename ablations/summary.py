@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.arms import Arm
+from ablations.cells import read_cells
 from ablations.estimate import Estimate
-from ablations.expectation import cell_time, expectation_lines, power_text
+from ablations.estimate_text import cell_time, expectation_lines, power_text
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData, metric_name
 from ablations.running import Finished
@@ -150,9 +151,11 @@ def print_result(finished: Finished) -> None:
     print(report.summary)
     _print_claims(report)
     print(f"Cells: {_counts(plan.cells)}")
-    print(f"Report: {plan.folder / 'report.md'}")
-    out = plan.cells[0].cell.folder.parents[1]
-    print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
+    print(f"Report: {plan.folder / 'report.html'} (beside it: report.md, report.tex, cells.csv)")
+    table_of_cells = plan.folder / "cells.csv"
+    if table_of_cells.is_file() and any(row["mlflow_run_id"] for row in read_cells(table_of_cells)):
+        out = plan.cells[0].cell.folder.parents[1]
+        print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
     print_end(finished)
 
 
@@ -172,7 +175,7 @@ def print_end(finished: Finished) -> None:
     if left and len(known) == len(left):
         at_once = max(min(outcome.slots, len(left)), 1)
         rest += f", about {duration(sum(known) / at_once)}"
-    print(f"{why}: finished cells are kept and {rest}; the same command goes on.", flush=True)
+    print(f"{why}: finished cells and checkpoints are kept and {rest}; the same command goes on.", flush=True)
 
 
 def _print_claims(report: ReportData) -> None:

@@ -12,7 +12,7 @@ from cluster.work import Scalar
 
 Artifact = tuple[Path, str]
 
-FILES = ("report.md", "report.html", "report.tex", "summary.md", "cells.csv", "plan.json", "run.json")
+FILES = ("report.md", "report.html", "report.tex", "summary.md", "statistics.csv", "cells.csv", "plan.json", "run.json")
 PLOTS = ("*.png", "*.pdf")
 
 

@@ -9,7 +9,6 @@ all three, and normal noise whose neighbours are correlated. Lower is better. Sh
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,22 +21,25 @@ from ray.tune.schedulers import ASHAScheduler
 from scipy import special
 
 from ablations.early_stopping import Futility
-from ablations.markdown import table
-from ablations.statistics import ALPHA, t_interval, t_test
-from altformer.files import write_text
-from benchmarks.statistics_simulation import filled
+from ablations.statistics import ALPHA, holm, t_interval, t_test
+from benchmarks.simulation_page import SimulationPage, number_table, percent
 from cluster.futility import Contest, Race
-from experiments import provenance
 
 Floats = npt.NDArray[np.float64]
 
 RULE = Futility()
 SEEDS = (3, 5, 10)
 RUNS = 20_000
+MATRICES = 2_000  # simulated ones, where a whole matrix is needed
 SPREAD = 0.05  # standard deviation of the per-seed differences, in the metric's unit; the margin is 0.02
 CORRELATION = 0.8  # of the differences at one rung with those at the next, and at the end
 ARMS = 24
-BEGINS = "<!-- written by python -m benchmarks.early_stopping_simulation -->"
+PAGE = SimulationPage(
+    "benchmarks.early_stopping_simulation",
+    "Early stopping of comparisons, by simulation",
+    Path("experiments/results/early_stopping.md"),
+    Path("docs/early-stopping.md"),
+)
 
 
 def differences(effect: float, n: int, correlation: float = CORRELATION, runs: int = RUNS) -> Floats:
@@ -91,14 +93,34 @@ def remains(effect: float, n: int, correlation: float = CORRELATION, runs: int =
     )
 
 
-def saved(effects: Sequence[float], n: int, runs: int = 2000) -> list[float]:
+def false_positives(effects: Sequence[float], n: int, runs: int = RUNS) -> float:
+    """How often at least one of the arms without a difference is called better or worse, by Holm's correction over the
+    arms that the rule has let through. All arms share one baseline.
+    """
+    rng = np.random.default_rng([n, *(round(1000 * effect) for effect in effects)])
+    found = rng.normal(scale=SPREAD / np.sqrt(2), size=(runs, 1 + len(effects), len(RULE.rungs) + 1, n))
+    for step in range(1, found.shape[2]):
+        found[:, :, step] = CORRELATION * found[:, :, step - 1] + np.sqrt(1 - CORRELATION**2) * found[:, :, step]
+    arms = found[:, 1:] - found[:, :1] + np.reshape(effects, (-1, 1, 1))
+    stopped = stopped_at(arms[:, :, :-1]) < len(RULE.rungs)
+    # a stopped arm is not tested: with p = 1 it would be, so each number of tested arms is corrected by itself
+    p, claimed = np.where(stopped, 1.0, t_test(arms[:, :, -1])), np.zeros(runs, dtype=bool)
+    for count in range(1, len(effects) + 1):
+        some = np.flatnonzero((~stopped).sum(axis=1) == count)
+        tested = np.argsort(stopped[some], axis=1, kind="stable")[:, :count]
+        shown = holm(np.take_along_axis(p[some], tested, axis=1)) < ALPHA
+        claimed[some] = (shown & (np.asarray(effects)[tested] == 0)).any(axis=1)
+    return float(claimed.mean())
+
+
+def saved(effects: Sequence[float], n: int, runs: int = MATRICES) -> list[float]:
     """Quartiles of the share of a matrix's epochs that are not trained, with arms of these effects and a baseline."""
     shares = np.array([*RULE.rungs, 1.0])
     trained = [shares[stopped_at(differences(effect, n, runs=runs)[:, :-1])] for effect in effects]
     return [float(one) for one in np.quantile(1 - (1 + sum(trained)) / (1 + len(effects)), [0.25, 0.5, 0.75])]
 
 
-def stop_rates_by_position(effect: float, n: int, runs: int = 2000) -> Floats:
+def stop_rates_by_position(effect: float, n: int, runs: int = MATRICES) -> Floats:
     """[a] how often the arm launched first, second, ... of 24 equal ones is stopped at the first rung, by the Race
     itself: every cell reports when it gets there, arms launched earlier sooner.
     """
@@ -116,7 +138,7 @@ def stop_rates_by_position(effect: float, n: int, runs: int = 2000) -> Floats:
     return stopped / runs
 
 
-def asha_stop_rates_by_position(runs: int = 2000) -> Floats:
+def asha_stop_rates_by_position(runs: int = MATRICES) -> Floats:
     """[a] the same of Ray's ASHA with its default factor 4, one seed: equal trials reach the first rung in order."""
     rng = np.random.default_rng(ARMS)
     trials = [SimpleNamespace(trial_id=str(place)) for place in range(ARMS)]
@@ -134,18 +156,19 @@ def tables() -> Iterator[str]:
     yield (
         f"Differences in the metric's unit, for instance mph; standard deviation of the per-seed differences {SPREAD}; "
         f"the default rule: rungs at {', '.join(f'{100 * share:g} %' for share in RULE.rungs)} of the epochs, margin "
-        f"{RULE.margin}, alpha {RULE.alpha} over all rungs. {RUNS:,} simulated arms for each number."
+        f"{RULE.margin}, alpha {RULE.alpha} over all rungs. {RUNS:,} simulated arms for each number where "
+        "nothing else is said."
     )
-    for part in (_stopped, _remains, _saved, _positions):
+    for part in (_stopped, _remains, _false_positives, _saved, _positions):
         yield from part()
 
 
 def _stopped() -> Iterator[str]:
     effects = (-0.05, 0.0, RULE.margin, 0.05, 0.1, 0.2, 0.4)
     yield "### How often an arm is stopped"
-    yield f"By its true difference to the baseline. Up to the margin ({RULE.margin}) at most {_percent(RULE.alpha, 0)}."
-    rows = [(f"{effect:+g}", *(_percent(remains(effect, n).stopped) for n in SEEDS)) for effect in effects]
-    yield _table(["true difference", *(f"{n} seeds" for n in SEEDS)], rows)
+    yield f"By its true difference to the baseline. Up to the margin ({RULE.margin}) at most {percent(RULE.alpha, 0)}."
+    rows = [(f"{effect:+g}", *(percent(remains(effect, n).stopped) for n in SEEDS)) for effect in effects]
+    yield number_table(["true difference", *(f"{n} seeds" for n in SEEDS)], rows)
 
 
 def _remains() -> Iterator[str]:
@@ -162,10 +185,27 @@ def _remains() -> Iterator[str]:
                 one = remains(effect, n, correlation)
                 means = (one.finished_difference, one.stopped_difference)
                 texts = ("-" if np.isnan(mean) else f"{mean:+.3f}" for mean in means)
-                shares = map(_percent, (one.coverage, one.better, one.worse))
-                rows.append((f"{correlation:g}", f"{effect:+g}", n, _percent(one.stopped), *texts, *shares))
+                shares = map(percent, (one.coverage, one.better, one.worse))
+                rows.append((f"{correlation:g}", f"{effect:+g}", n, percent(one.stopped), *texts, *shares))
     header = ["correlation", "true difference", "seeds", "stopped", "mean of those that finish"]
-    yield _table([*header, "mean where stopped", "coverage", "better", "worse"], rows)
+    yield number_table([*header, "mean where stopped", "coverage", "better", "worse"], rows)
+
+
+def _false_positives() -> Iterator[str]:
+    yield "### False positives of a whole matrix under the rule"
+    yield (
+        "How often at least one arm that is as good as the baseline is called better or worse, with Holm's correction "
+        f"over the arms that finish; {RUNS:,} simulated matrices whose arms share one baseline."
+    )
+    mixes = {
+        "8 arms as good as the baseline": [0.0] * 8,
+        "4 as good, 4 worse by 0.1": [0.0] * 4 + [0.1] * 4,
+        "4 as good, 4 worse by 0.4": [0.0] * 4 + [0.4] * 4,
+        "1 as good, 7 worse by 0.1": [0.0] + [0.1] * 7,
+        "1 as good, 7 worse by 0.4": [0.0] + [0.4] * 7,
+    }
+    rows = [(name, *(percent(false_positives(mix, n)) for n in SEEDS)) for name, mix in mixes.items()]
+    yield number_table(["arms", *(f"{n} seeds" for n in SEEDS)], rows)
 
 
 def _saved() -> Iterator[str]:
@@ -176,48 +216,27 @@ def _saved() -> Iterator[str]:
         "8 worse by 0.4": [0.4] * 8,
     }
     yield "### Hours saved"
-    yield "Share of a matrix's epochs that need no training, over simulated matrices: lower quartile, median, upper."
-    rows = [(name, n, *map(_percent, saved(mix, n))) for name, mix in mixes.items() for n in SEEDS]
-    yield _table(["arms", "seeds", "lower quartile", "median", "upper quartile"], rows)
+    yield (
+        f"Share of a matrix's epochs that need no training, over {MATRICES:,} simulated matrices: lower quartile, "
+        "median, upper."
+    )
+    rows = [(name, n, *map(percent, saved(mix, n))) for name, mix in mixes.items() for n in SEEDS]
+    yield number_table(["arms", "seeds", "lower quartile", "median", "upper quartile"], rows)
 
 
 def _positions() -> Iterator[str]:
+    error = (0.4 * 0.6 / MATRICES) ** 0.5
     yield "### Does it matter who was launched first?"
     yield (
         f"{ARMS} equal arms; how often the one launched at a place is stopped at the first rung. Ours: arms worse than "
-        "the baseline by 0.1, three seeds, so that there is something to stop. Ray's ASHA: one seed, factor 4."
+        "the baseline by 0.1, three seeds, so that there is something to stop. Ray's ASHA: one seed, factor 4. "
+        f"{MATRICES:,} simulated matrices; a rate of 40 % has a standard error of {percent(error)}."
     )
     ours, asha = stop_rates_by_position(0.1, 3), asha_stop_rates_by_position()
     places = {"first": 0, "second": 1, "twelfth": 11, "last": ARMS - 1}
-    rows = [(place, _percent(ours[at], 0), _percent(asha[at], 0)) for place, at in places.items()]
-    yield _table(["launched", "futility", "Ray's ASHA"], rows)
-
-
-def main() -> int:
-    """Write the page and the block of the document."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.early_stopping_simulation", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("experiments/results/early_stopping.md"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/early-stopping.md"), help="its tables are replaced too")
-    args = parser.parse_args()
-    state, block = provenance.git_state(), "\n\n".join(tables())
-    origin = (
-        f"Written by `python -m benchmarks.early_stopping_simulation` at commit {state['git_commit']}"
-        f"{' with changes' if state['git_dirty'] else ''}, {provenance.now()}, numpy {np.__version__}. "
-        "What the numbers mean: [early-stopping.md](../../docs/early-stopping.md)."
-    )
-    write_text(args.out, f"# Early stopping of comparisons, by simulation\n\n{origin}\n\n{block}\n")
-    write_text(args.docs, filled(args.docs.read_text(), block, BEGINS))
-    print(f"wrote {args.out} and the tables of {args.docs}")
-    return 0
-
-
-def _table(header: Sequence[str], rows: Sequence[tuple[object, ...]]) -> str:
-    return table(header, [[str(cell) for cell in row] for row in rows], numbers=range(1, len(header)))
-
-
-def _percent(share: float, decimals: int = 1) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.{decimals}f} %"
+    rows = [(place, percent(ours[at], 0), percent(asha[at], 0)) for place, at in places.items()]
+    yield number_table(["launched", "futility", "Ray's ASHA"], rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PAGE.main(__doc__, tables))

@@ -19,7 +19,8 @@ from altformer.files import write_text
 WITH_PLOTS = ("depth",)
 SEVERAL = ("all", "several")  # plans of several matrices, which only the page over them shows
 REPORTS = ("report.md", "report.html", "report.tex")
-PUBLISHED = (*REPORTS, "cells.csv", "plan.json")
+CSVS = ("cells.csv", "statistics.csv")
+PUBLISHED = (*REPORTS, *CSVS, "plan.json")
 TABLES = ("table.md", "table.tex", "table.csv")
 LINK = re.compile(r"\]\(\.\./([^/)]+)/report\.md\)")
 STAGE_REPORTS = re.compile(r"^In full: .*\n\n?", re.MULTILINE)
@@ -77,7 +78,9 @@ def _places(runs: Path) -> dict[str, str]:
 
 def _publish_matrix(run: Path, target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(run / "cells.csv", target / "cells.csv")
+    for name in CSVS:
+        if (run / name).is_file():  # candidates that arms were tuned with are not compared
+            shutil.copy2(run / name, target / name)
     if target.name in WITH_PLOTS:
         for name in (*REPORTS, "plan.json"):
             shutil.copy2(run / name, target / name)

@@ -10,7 +10,6 @@ the same standard deviation. Shapes: r runs, a arms, n seeds.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,11 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ablations.markdown import table
 from ablations.power import MOST_SEEDS, POWER, critical_effect, detectable_effect, seeds_needed
 from ablations.statistics import ALPHA, equivalence_test, holm, t_interval, t_test
-from altformer.files import write_text
-from experiments import provenance
+from benchmarks.simulation_page import SimulationPage, number_table, percent
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -38,8 +35,12 @@ DISTRIBUTIONS: dict[str, Draw] = {
     "heavy-tailed": lambda rng, shape: rng.standard_t(3, size=shape) / np.sqrt(3),
     "skewed": lambda rng, shape: (rng.lognormal(size=shape) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e),
 }
-BEGINS = "<!-- written by python -m benchmarks.statistics_simulation -->"
-ENDS = "<!-- end of what it has written -->"
+PAGE = SimulationPage(
+    "benchmarks.statistics_simulation",
+    "The statistics of a report, by simulation",
+    Path("experiments/results/statistics.md"),
+    Path("docs/statistics.md"),
+)
 
 
 def differences(
@@ -117,7 +118,7 @@ def looks(kind: str, seeds: Sequence[int], divided: bool, arms: int = ARMS, runs
 
 def tables() -> Iterator[str]:
     """The page's tables in Markdown, each with a heading and what it says."""
-    error = _percent((ALPHA * (1 - ALPHA) / RUNS) ** 0.5, 2)
+    error = percent((ALPHA * (1 - ALPHA) / RUNS) ** 0.5, 2)
     yield f"{RUNS:,} simulated matrices for each number; a rate of 5 % has a standard error of {error}."
     for part in (_coverage, _false_positives, _equivalence, _power, _needed, _looks):
         yield from part()
@@ -127,9 +128,9 @@ def _coverage() -> Iterator[str]:
     measured = (coverage_of_mean, coverage_of_difference, coverage_of_bootstrap)
     yield "### Coverage of the 95 % intervals"
     yield "Of an arm's mean, of the paired difference to the baseline, and of its percentile bootstrap."
-    yield _table(
+    yield number_table(
         ["noise", "seeds", "arm's mean", "difference", "bootstrap"],
-        [(kind, n, *(_percent(one(kind, n)) for one in measured)) for kind in DISTRIBUTIONS for n in SEEDS],
+        [(kind, n, *(percent(one(kind, n)) for one in measured)) for kind in DISTRIBUTIONS for n in SEEDS],
     )
 
 
@@ -137,10 +138,10 @@ def _false_positives() -> Iterator[str]:
     cases = [(kind, kind, False) for kind in DISTRIBUTIONS] + [("skewed, arms only", "skewed", True)]
     yield "### False positives of a whole matrix"
     yield f"{ARMS} arms that are all as good as the baseline: how often at least one is called better or worse."
-    yield _table(
+    yield number_table(
         ["noise", "seeds", "with Holm's correction", "without"],
         [
-            (name, n, *map(_percent, family_wise(kind, n, quiet_baseline=quiet)))
+            (name, n, *map(percent, family_wise(kind, n, quiet_baseline=quiet)))
             for name, kind, quiet in cases
             for n in SEEDS
         ],
@@ -151,10 +152,10 @@ def _equivalence() -> Iterator[str]:
     cases = [("normal", 0.25), ("normal", 0.5), ("normal", 1.0), ("heavy-tailed", 0.5), ("skewed", 0.5)]
     yield "### Equivalence"
     yield "How often one arm is called equivalent: where it truly is a margin apart (an error), and truly the same."
-    yield _table(
+    yield number_table(
         ["noise", "seeds", "sd of the differences", "a margin apart", "the same"],
         [
-            (kind, n, f"{spread:g} margins", *map(_percent, equivalence(kind, n, spread)))
+            (kind, n, f"{spread:g} margins", *map(percent, equivalence(kind, n, spread)))
             for kind, spread in cases
             for n in SEEDS
         ],
@@ -165,25 +166,25 @@ def _power() -> Iterator[str]:
     yield "### What a number of seeds can show"
     yield (
         "In standard deviations of the per-seed differences: the smallest observed difference that is significant, and "
-        f"the true one that is shown with a power of {_percent(POWER, 0)}, both by formula; and the power found there."
+        f"the true one that is shown with a power of {percent(POWER, 0)}, both by formula; and the power found there."
     )
     rows = []
     for arms in (1, 4, 8):
         for n in SEEDS:
             effect = detectable_effect(n, arms)
-            rows.append((arms, n, f"{critical_effect(n, arms):.2f}", f"{effect:.2f}", _percent(shown(n, arms, effect))))
-    yield _table(["arms", "seeds", "significant from", "shown at", "power found"], rows)
+            rows.append((arms, n, f"{critical_effect(n, arms):.2f}", f"{effect:.2f}", percent(shown(n, arms, effect))))
+    yield number_table(["arms", "seeds", "significant from", "shown at", "power found"], rows)
 
 
 def _needed() -> Iterator[str]:
     arms = 4
     yield "### Seeds needed, from an observed difference"
     yield (
-        f"Among {arms} arms, for true effects that need so many seeds for a power of {_percent(POWER, 0)}: the number "
+        f"Among {arms} arms, for true effects that need so many seeds for a power of {percent(POWER, 0)}: the number "
         "that the report names from what it has observed. A quarter of all reports name the first number or fewer, "
         "half the second or fewer, three quarters the third or fewer."
     )
-    yield _table(
+    yield number_table(
         ["truly needed", "observed with seeds", "quartiles of the number named"],
         [
             (needed, n, ", ".join(map(str, asked_for(n, arms, detectable_effect(needed, arms)))))
@@ -196,40 +197,13 @@ def _needed() -> Iterator[str]:
 def _looks() -> Iterator[str]:
     yield "### Looking again with more seeds"
     yield f"{ARMS} arms as good as the baseline: how often at least one is called better or worse at any of the looks."
-    yield _table(
+    yield number_table(
         ["looks at seeds", "alpha at every look", "alpha divided by the looks"],
         [
-            (", ".join(map(str, at)), *(_percent(looks("normal", at, divided)) for divided in (False, True)))
+            (", ".join(map(str, at)), *(percent(looks("normal", at, divided)) for divided in (False, True)))
             for at in ((5,), (3, 5), (3, 5, 10), tuple(range(3, 11)))
         ],
     )
-
-
-def filled(text: str, block: str, begins_with: str = BEGINS) -> str:
-    """A document with what stands between the markers replaced; ValueError where it lacks them."""
-    before, begins, rest = text.partition(begins_with)
-    _, ends, after = rest.partition(ENDS)
-    if not begins or not ends:
-        raise ValueError(f"no place for the tables: lines {begins_with!r} and {ENDS!r} are needed")
-    return f"{before}{begins_with}\n\n{block}\n\n{ENDS}{after}"
-
-
-def main() -> int:
-    """Write the page and the block of the document."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics_simulation", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("experiments/results/statistics.md"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/statistics.md"), help="its tables are replaced too")
-    args = parser.parse_args()
-    state, block = provenance.git_state(), "\n\n".join(tables())
-    origin = (
-        f"Written by `python -m benchmarks.statistics_simulation` at commit {state['git_commit']}"
-        f"{' with changes' if state['git_dirty'] else ''}, {provenance.now()}, numpy {np.__version__}. "
-        "What the numbers mean: [statistics.md](../../docs/statistics.md)."
-    )
-    write_text(args.out, f"# The statistics of a report, by simulation\n\n{origin}\n\n{BEGINS}\n\n{block}\n\n{ENDS}\n")
-    write_text(args.docs, filled(args.docs.read_text(), block))
-    print(f"wrote {args.out} and the tables of {args.docs}")
-    return 0
 
 
 def _with_effect(n: int, arms: int, effect: float, runs: int) -> Floats:
@@ -237,14 +211,6 @@ def _with_effect(n: int, arms: int, effect: float, runs: int) -> Floats:
     sample: Floats = differences("normal", n, arms, runs, salt=1) / np.sqrt(2)
     sample[:, 0] += effect
     return sample
-
-
-def _table(header: Sequence[str], rows: Sequence[tuple[object, ...]]) -> str:
-    return table(header, [[str(cell) for cell in row] for row in rows], numbers=range(1, len(header)))
-
-
-def _percent(share: float, decimals: int = 1) -> str:
-    return f"{100 * share:.{decimals}f} %"
 
 
 def _covers(low: Floats, high: Floats) -> float:
@@ -256,4 +222,4 @@ def _any(found: npt.NDArray[np.bool_]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PAGE.main(__doc__, tables))

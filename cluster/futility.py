@@ -136,14 +136,21 @@ class _Arm:
     def _differences(
         self, rung: int, values: Mapping[str, Sequence[float]], over: Mapping[str, str]
     ) -> Iterator[float]:
-        """By seed: the arm's best metric up to the rung minus the baseline's, of cells that have not come to grief."""
+        """By seed: the arm's best metric up to the rung minus the baseline's, of cells that did not fail on the way.
+
+        What becomes of a cell later plays no part: the baseline does not wait, so it may have failed beyond the rung or
+        not yet, depending on who arrived when.
+        """
+
+        def at_rung(key: str | None) -> float:
+            own = () if key is None else values.get(key, ())
+            failed = len(own) < rung and over.get(key or "") in ("failed", "diverged")
+            return math.nan if failed else _best(own, rung)
+
         for seed, key in self._cells.items():
-            own, base = (
-                math.nan if one is None or over.get(one) in ("failed", "diverged") else _best(values.get(one, ()), rung)
-                for one in (key, self._contest.baseline.get(seed))
-            )
-            if math.isfinite(own - base):
-                yield own - base
+            difference = at_rung(key) - at_rung(self._contest.baseline.get(seed))
+            if math.isfinite(difference):
+                yield difference
 
 
 def _best(values: Sequence[float], rung: int) -> float:

@@ -104,8 +104,10 @@ def run_cells(
 
 
 def _affordable(works: Sequence[Work], scheduler: Scheduler, cells: int | None) -> list[Work]:
-    """The cells that may be started: of a limited number none that would only wait for others."""
-    return list(works) if cells is None else [work for work in works if scheduler.decision(work.key) != "pause"][:cells]
+    """The cells that may be started: of a limited number first those that need not wait for others."""
+    if cells is None:
+        return list(works)
+    return sorted(works, key=lambda work: scheduler.decision(work.key) == "pause")[:cells]
 
 
 def _run(

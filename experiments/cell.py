@@ -100,8 +100,10 @@ def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any])
     """
     if context.rank != 0:
         return _train(cell, data, context, started_by)
-    with _only_trainer(cell.folder, wait=context.world_size == 1) as waited:
-        record = read_record(cell.folder) if waited else None
+    alone = context.world_size == 1
+    with _only_trainer(cell.folder, wait=alone):
+        # perhaps by another process: while this one waited for the lock, or the cell at a rung without it
+        record = read_record(cell.folder) if alone else None
         if record is not None and record["status"] in ("done", "diverged"):
             return record
         write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False))
@@ -157,19 +159,17 @@ def load_teacher(cell: Cell, data: Any, device: Any) -> Any:
 
 
 @contextmanager
-def _only_trainer(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the cell's lock, which the system frees when its holder dies; yields whether it had to be waited for."""
+def _only_trainer(folder: Path, wait: bool) -> Iterator[None]:
+    """Hold the cell's lock, which the system frees when its holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        waited = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if not wait:
                 raise UserError(f"{folder}: this cell is being trained by another process") from None
-            waited = True
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield waited
+        yield
 
 
 def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Record:

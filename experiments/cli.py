@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from altformer.errors import UserError, unknown_name
 from cluster.errors import ClusterError
@@ -20,6 +20,21 @@ class Command(Protocol):
 
     def run(self, args: argparse.Namespace) -> int:
         """Do it and return the exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a wrong option or value what is wrong in one message, as for any mistake of a user."""
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse found, and where the options are listed."""
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+    def refuse(self, given: str) -> UserError:
+        """The error for an argument that the command does not have."""
+        if not given.startswith("--"):
+            return UserError(f"'{given}' is one argument too many; `{self.prog} --help` lists them")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        return unknown_name("option", given.partition("=")[0], options, self.prog.removeprefix("altformer "))
 
 
 # name -> module, one line of help; the only place where ablations is known here, by name
@@ -68,14 +83,13 @@ def _dispatch(arguments: list[str]) -> int:
         raise unknown_name("command", name, COMMANDS)
     module, summary = COMMANDS[name]
     command: Command = importlib.import_module(module)
-    parser = argparse.ArgumentParser(prog=f"altformer {name}", description=summary, allow_abbrev=False)
+    parser = Parser(prog=f"altformer {name}", description=summary, allow_abbrev=False)
     command.add_arguments(parser)
-    accepts_fields = getattr(command, "ACCEPTS_FIELDS", False)
-    if accepts_fields:
-        args, args_rest = parser.parse_known_args(rest)
-        args.fields = args_rest
-    else:
-        args = parser.parse_args(rest)
+    args, unknown = parser.parse_known_args(rest)
+    if getattr(command, "ACCEPTS_FIELDS", False):
+        args.fields = unknown
+    elif unknown:
+        raise parser.refuse(next((given for given in unknown if given.startswith("--")), unknown[0]))
     return command.run(args)
 
 

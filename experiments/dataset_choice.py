@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from altformer.data.datasets import SPECS, data_dir, find_file
+from altformer.data.datasets import SIMULATED, SPECS, data_dir, find_file
 from altformer.errors import UserError, unknown_name
 
 AT_HAND = "at-hand"
@@ -37,6 +37,8 @@ def choose_datasets(text: str) -> list[tuple[str, str]]:
     for name in names:
         if not name or names.count(name) > 1:
             raise UserError(f"--dataset takes different names with commas between, got '{text}'")
+        if name not in (known := [*SPECS, SIMULATED]):
+            raise unknown_name("data set", name, known, "--dataset")
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -99,3 +100,20 @@ def short(text: str, limit: int = 32) -> str:
     """A name that fits beside an axis: one line of printable characters, cut where it is long."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def distinct(names: Sequence[str], limit: int = 32) -> list[str]:
+    """Short names of which no two are alike: fields by their initials (``t_d_1=2``) where a cut hides what differs.
+
+    Where even these are alike, they are numbered by their place.
+    """
+    cut = [short(name, limit) for name in names]
+    for found in (cut, [short(_initials(name), limit) for name in names]):
+        if len(set(found)) == len(names):
+            return found
+    return [f"{short(name, limit - 5)} ({place})" for place, name in enumerate(names, 1)]
+
+
+def _initials(name: str) -> str:
+    """The words of each field before its ``=`` by their first letter."""
+    return re.sub(r"[\w.]+(?==)", lambda field: re.sub(r"([^\W\d_])[^\W\d_]*", r"\1", field[0]), name)

@@ -338,7 +338,7 @@ def test_a_budget_of_cells_ends_with_code_3_and_the_same_command_goes_on(matrix,
     arguments = ["ablate", str(matrix), *options(out), "--scheduler", "none", "--max-cells", "3"]
     assert main(arguments) == 3
     printed = capsys.readouterr().out
-    assert "The budget of 3 cells is spent: finished cells are kept and 1 cell is left" in printed
+    assert "The budget of 3 cells is spent: finished cells and checkpoints are kept and 1 cell is left" in printed
     assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 3
     assert main(arguments) == 0
     assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 4

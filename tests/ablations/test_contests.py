@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ablations.contests import baselines_first, contest_of, rule_of, rung_epochs, scheduler_of
+from ablations.contests import baselines_first, contest_of, rule_of, scheduler_of
 from ablations.early_stopping import Futility
 from ablations.matrix import load_matrix
 from ablations.planning import make_plan
@@ -53,7 +53,7 @@ def settle(at, **changes):
     ],
 )
 def test_rungs_are_shares_of_the_epochs(shares, epochs, rungs):
-    assert rung_epochs(Futility(rungs=shares), epochs) == rungs
+    assert Futility(rungs=shares).rungs_of(epochs) == rungs
 
 
 def test_a_comparison_is_a_contest_of_its_arms_with_its_baseline(plan):

@@ -75,6 +75,20 @@ def test_each_look_says_which_it_is(planned: int, looks: tuple[int, ...], said: 
     assert label in section(data)
 
 
+def test_a_report_with_cells_missing_is_provisional(make_report: Any, make_record: Any) -> None:
+    """To look at it and to stop there would be a look that nobody counts."""
+    data, _ = make_report({**ARMS, "c": [make_record(3.0, 0), None, make_record(3.4, 2, "failed")]}, looks=(3,))
+    assert data.looks is not None and data.looks.missing == 2
+    assert "But 2 cells have no result yet: this report is provisional and not counted as a look" in section(data)
+
+
+def test_a_report_that_tests_nothing_is_no_look(make_report: Any) -> None:
+    """The seeds that make a test possible are then the first look, not one that was not planned."""
+    data, _ = make_report({name: values[:2] for name, values in ARMS.items()})
+    assert "No look yet: with fewer than 3 seeds nothing is tested." in section(data)
+    assert "up to 3: look 1 of 1." in section(data) and "unplanned" not in section(data)
+
+
 def test_planned_looks_make_each_of_them_stricter(make_report: Any) -> None:
     verdicts = [make_report(ARMS, {"looks": looks})[0].arms[1].verdict for looks in (1, 10_000)]
     assert verdicts == ["better", "no difference shown"]

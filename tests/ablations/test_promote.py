@@ -43,3 +43,11 @@ def test_nothing_done_is_nothing_promoted(make_folder: Any, tmp_path: Path) -> N
     with pytest.raises(UserError, match="the arm 'high' has no cell that is done"):
         choose("rates:high", folder.parent)
     assert choose("rates:low", folder.parent).run.record["seed"] == 0
+
+
+def test_what_is_not_there_is_named_with_what_is(make_folder: Any, tmp_path: Path) -> None:
+    folder = make_folder(low=[3.1, 3.4, 3.2], high=[3.5, 3.6, 3.7])
+    with pytest.raises(UserError, match="unknown arm 'lw'; did you mean 'low'"):
+        choose("rates:lw", folder.parent)
+    with pytest.raises(UserError, match=f"unknown run 'nonsense'.* matrices there: {folder.name}"):
+        choose("nonsense", folder.parent)

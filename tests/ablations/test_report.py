@@ -114,6 +114,14 @@ def test_the_summary_names_each_verdict_with_its_numbers(make_report: Any) -> No
     assert "no difference shown: 1-1-2-2" in data.summary
 
 
+def test_the_summary_counts_the_arms_of_a_verdict_that_has_many(make_report: Any) -> None:
+    many = {str(place): [value + place / 1000 for value in SAME] for place in range(9)}
+    data, _ = make_report({"a": BASE, "b": BETTER, **many})
+    ends = [np.mean(np.array(many[name]) - np.array(BASE)) for name in ("0", "8")]
+    assert f"no difference shown: 9 arms ({ends[0]:+.3f} to {ends[1]:+.3f}). Lowest" in data.summary
+    assert "better: b (" in data.summary
+
+
 def test_the_summary_names_seeds_that_diverged(make_report: Any, make_record: Any) -> None:
     left = [make_record(3.0, seed, "diverged") for seed in (3, 4)]
     data, _ = make_report({"a": [*BASE, 3.0, 3.01], "b": [*BETTER, *left]})
@@ -282,6 +290,17 @@ def test_a_search_without_baseline_names_the_lowest(make_report: Any) -> None:
     assert data.baseline is None and not any(arm.is_baseline for arm in data.arms)
 
 
+def test_without_a_baseline_there_are_no_columns_of_differences(make_report: Any, make_record: Any) -> None:
+    stopped = [make_record(3.4, seed, "stopped", epochs) for seed, epochs in enumerate((4, 8, 8))]
+    search = {"kind": "search", "baseline": None, "scheduler": "asha"}
+    data, _ = make_report({"a": BASE, "b": BETTER, "c": stopped}, search)
+    assert [column for column in arms_table(data)["a"] if "difference" in column or column in ("p (Holm)", "d_z")] == []
+    assert arms_table(data)["b"]["verdict"] == "not compared"
+    assert table_of(data, "Arms that were stopped")[1:] == [["c", "4 to 8", "3"]]
+    text = markdown(data, {})
+    assert "No baseline is named, so nothing is compared." in text and "Holm" not in text
+
+
 def test_nothing_run_yet_is_a_report_too(make_report: Any, tmp_path: Path) -> None:
     data, _ = make_report({"a": [None, None], "b": [None, None]})
     text = write_report(data, tmp_path).read_text()
@@ -366,6 +385,7 @@ def test_names_are_no_paths(make_report: Any, tmp_path: Path) -> None:
         "report.md",
         "report.html",
         "report.tex",
+        "statistics.csv",
     }
     assert {path.parent for path in files} == {tmp_path / "run", tmp_path / "run" / "plots"}
 

@@ -135,7 +135,9 @@ def test_verdicts_are_coloured_and_stand_beside_the_arm(make_report: Any, make_r
     stopped = [make_record(3.4, seed, "stopped", 8) for seed in range(3)]
     data, _ = make_report({"a": BASE, "b": BETTER, "c": WORSE, "d": stopped}, {"scheduler": {"type": "futility"}})
     page = Page(html(data, {}))
-    assert [text for _, text in page.tables[0][0]][:2] == ["arm", "verdict"]
+    shown = [text for _, text in page.tables[0][0]]
+    assert shown[:2] == ["arm", "verdict"]
+    assert shown[2:6] == ["difference in test MAE [95 %]", "p (Holm)", "d_z", "parameters"]
     tones = {name: (row["verdict"][0]["class"] or "").split()[1:] for name, row in arms(page).items()}
     assert tones == {"a": [], "b": ["better"], "c": ["worse"], "d": ["trouble"]}
 
@@ -174,7 +176,7 @@ def test_a_browser_sorts_the_table(make_report: Any, tmp_path: Path) -> None:
     names = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map(row => row.cells[0].textContent).join()"
     clicks = "".join(
         f"document.querySelectorAll('table')[0].tHead.rows[0].cells[{column}].firstChild.click(); seen.push({names});"
-        for column in (4, 4, 4, 0)  # seeds are behind arm, verdict, parameters; then val MAE; then arm
+        for column in (7, 7, 7, 0)  # val MAE is behind arm, verdict, difference, p, d_z, parameters and seeds; then arm
     )
     script = f"<script>const seen = []; {clicks} document.title = seen.join(' | ');</script></body>"
     (tmp_path / "page.html").write_text(text.replace("</body>", script))

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablations.blocks import Table
 from ablations.latex import broken, cell, code, escape
+from ablations.report_document import document
 from ablations.report_files import write_report, write_tables
 from ablations.report_latex import latex
 
@@ -134,6 +136,23 @@ def test_the_table_of_arms_stands_alone(make_report: Any, tmp_path: Path) -> Non
     paper = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "paper.tex").write_text(f"{paper}\n{block}\\end{{document}}\n")
     compiled(tmp_path / "paper.tex")
+
+
+@needs_pdflatex
+def test_many_arms_are_set_in_parts_that_fit_on_pages(make_report: Any, tmp_path: Path) -> None:
+    """Each part has the names of its rows, and every cell of the table is in one of them."""
+    data, _ = make_report({f"embed_dim={16 * place},num_heads=4": BASE for place in range(60)}, unit="mph")
+    write_tables(data, tmp_path)
+    said = compiled(tmp_path / "report.tex")
+    assert "Float too large" not in said and "Overfull" not in said
+    block = (tmp_path / "report.tex").read_text().split("% table begins\n")[1].split("% table ends")[0]
+    assert block.count(r"\caption{") == 1 and block.count(", continued}") == block.count(r"\begin{table}") - 1
+    heads = re.findall(r"\\toprule\n(.*?) \\\\\n", block)
+    columns = [column for head in dict.fromkeys(heads) for column in head.split(" & ")[1:]]
+    [whole] = [part for part in document(data, []).sections[0].blocks if isinstance(part, Table)]
+    assert columns == [escape(name) for name in whole.header[1:]]
+    assert all(head.startswith("arm & ") for head in heads)
+    assert block.count("embed") == len(set(heads)) * 60 + 1, "and the baseline in the caption"
 
 
 def test_it_has_provenance_and_the_commands_that_repeat_cells(make_report: Any) -> None:

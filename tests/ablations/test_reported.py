@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from ablations.matrix import load_matrix, shipped_matrices
+from ablations.matrix import load_matrix, matrix_file, restore_matrix, shipped_matrices
 from ablations.rebuilding import rebuild
-from ablations.reported import find_matrix, read_reported
+from ablations.report_facts import RunInfo
+from ablations.reported import find_matrix, read_reported, write_run
 from ablations.several import make_group, run_group
 from altformer.errors import UserError
 from experiments.cli import main
@@ -43,6 +44,15 @@ def test_a_report_written_anew_is_the_runs_byte_for_byte(make_folder: Any, capsy
     assert contents(folder) == before
     printed = capsys.readouterr().out
     assert "against the baseline low" in printed and str(folder / "report.md") in printed
+
+
+def test_a_shipped_matrix_is_known_by_name_wherever_the_package_is(tmp_path: Path) -> None:
+    """So that a report written anew from another installation names no path of the first."""
+    matrix = load_matrix(matrix_file("depth"))
+    write_run(tmp_path, matrix, RunInfo("METR-LA", "quick", "altformer ablate depth"), [])
+    file = json.loads((tmp_path / "run.json").read_text())["file"]
+    assert file == "depth"
+    assert restore_matrix(matrix.model_dump(mode="json"), file).file == matrix.file
 
 
 def test_it_needs_neither_torch_nor_ray_nor_mlflow_nor_data(make_folder: Any, tmp_path: Path) -> None:

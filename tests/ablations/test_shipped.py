@@ -19,7 +19,8 @@ from experiments.cell import Machine
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in PACKAGE.glob("*.yaml"))
-SCHEDULERS = {"lr": "asha"} | dict.fromkeys(("baselines", "datasets", "identity", "stages"), "none")
+TO_THE_END = ("baselines", "datasets", "identity", "loss", "regularization", "schedule", "stages")
+SCHEDULERS = {"lr": "asha"} | dict.fromkeys(TO_THE_END, "none")
 NOT_IN_ALL = {"baselines", "datasets", "fair_lr"}
 
 # Arms that are the baseline of everything, so that their cells are one.

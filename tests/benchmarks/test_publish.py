@@ -23,7 +23,7 @@ def runs(tmp_path):
         (path / "report.md").write_text(report)
         (path / "cells.csv").write_text("arm\n")
         (path / "plan.json").write_text(json.dumps({"matrix": {"name": name}, "dataset": dataset}))
-        for other in ("report.html", "report.tex", "plots/a.png", "plots/a.pdf"):
+        for other in ("report.html", "report.tex", "statistics.csv", "plots/a.png", "plots/a.pdf"):
             (path / other).write_bytes(other.encode())
         os.utime(path / "report.md", (age, age))
         return path
@@ -69,14 +69,18 @@ def test_every_matrix_has_its_folder_and_the_links_of_the_summary_resolve(runs, 
         "depth/report.html",
         "depth/report.tex",
         "depth/cells.csv",
+        "depth/statistics.csv",
         "depth/plan.json",
         "depth/plots/a.png",
         "loss/report.md",
         "loss/cells.csv",
+        "loss/statistics.csv",
         "datasets/METR-LA/report.md",
         "datasets/METR-LA/cells.csv",
+        "datasets/METR-LA/statistics.csv",
         "datasets/PEMS08/report.md",
         "datasets/PEMS08/cells.csv",
+        "datasets/PEMS08/statistics.csv",
         "datasets/table.md",
         "datasets/table.tex",
         "datasets/table.csv",

@@ -7,23 +7,21 @@ from pathlib import Path
 import pytest
 
 from ablations.power import detectable_effect
+from benchmarks.simulation_page import ENDS
 from benchmarks.statistics_simulation import (
-    BEGINS,
-    ENDS,
+    PAGE,
     SEEDS,
     coverage_of_bootstrap,
     coverage_of_difference,
     coverage_of_mean,
     equivalence,
     family_wise,
-    filled,
     looks,
     shown,
     tables,
 )
 
 ROOT = Path(__file__).parents[2]
-PAGE, DOCUMENT = ROOT / "experiments/results/statistics.md", ROOT / "docs/statistics.md"
 
 
 @pytest.mark.parametrize("n", SEEDS)
@@ -65,18 +63,18 @@ def test_alpha_is_shared_between_looks(seeds: tuple[int, ...]) -> None:
 
 
 def test_the_document_has_the_tables_of_the_results() -> None:
-    page, document = (path.read_text() for path in (PAGE, DOCUMENT))
-    block = page.partition(BEGINS)[2].partition(ENDS)[0]
-    assert block.count("###") == 6
-    assert document.partition(BEGINS)[2].partition(ENDS)[0] == block
+    page, document = (PAGE.block_of((ROOT / path).read_text()) for path in (PAGE.page, PAGE.document))
+    assert page.count("###") == 6
+    assert document == page
 
 
 def test_the_results_are_those_of_this_code() -> None:
     """Fixed seeds: the tables come out again. Other versions of numpy may draw otherwise; write the page anew then."""
-    assert "\n\n".join(tables()) in PAGE.read_text()
+    assert "\n\n".join(tables()) in (ROOT / PAGE.page).read_text()
 
 
 def test_a_document_without_a_place_for_the_tables_is_left_alone() -> None:
-    assert filled(f"a\n{BEGINS}\nold\n{ENDS}\nb", "new") == f"a\n{BEGINS}\n\nnew\n\n{ENDS}\nb"
+    begins = PAGE.begins
+    assert PAGE.filled(f"a\n{begins}\nold\n{ENDS}\nb", "new") == f"a\n{begins}\n\nnew\n\n{ENDS}\nb"
     with pytest.raises(ValueError, match="no place for the tables"):
-        filled("no markers", "new")
+        PAGE.filled("no markers", "new")

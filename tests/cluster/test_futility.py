@@ -169,6 +169,45 @@ def test_a_cell_that_came_to_grief_is_neither_waited_for_nor_counted(status):
     assert race.decision("b1") == "go"  # two pairs show nothing
 
 
+@pytest.mark.parametrize("status", ["failed", "diverged", "done", None])
+def test_what_becomes_of_the_baseline_beyond_a_rung_plays_no_part_there(status):
+    """It does not wait, so it has come to grief or not, depending on when the arm arrives."""
+    race = Race((contest(arms=("b",)),), {})
+    for key in ("base0", "base1", "base2"):
+        for epoch in (1, 2, 3):
+            race.reported(key, epoch, CURVES[key][epoch - 1])
+    if status is not None:
+        race.ended("base2", status)
+    for key in ("b0", "b1", "b2"):
+        for epoch in (1, 2):
+            race.reported(key, epoch, CURVES[key][epoch - 1])
+    assert {race.decision(key) for key in ("b0", "b1", "b2")} == {"stop"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    slots=st.integers(1, 9),
+    ends=st.dictionaries(st.sampled_from([*CURVES]), st.integers(1, 7)),
+)
+def test_cells_that_end_early_do_not_make_order_count(seed, slots, ends):
+    """Cells that fail or run out of patience after some epoch."""
+    status = {key: "failed" if at % 2 else "done" for key, at in ends.items()}
+
+    class Falling(Cluster):
+        def end(self, key, how):
+            super().end(key, status.get(key, how) if self.epoch[key] == ends.get(key) and how == "done" else how)
+
+    def ended(slots, seed):
+        curves = {key: curve[: ends.get(key, EPOCHS)] for key, curve in CURVES.items()}
+        cluster = Falling(Race(ONE, {}), curves, slots, np.random.default_rng(seed))
+        cluster.run()
+        assert not cluster.waiting and not cluster.running, "a cell waits for ever"
+        return cluster.ended
+
+    assert ended(slots, seed) == ended(2, 0)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_a_value_that_is_no_number_counts_for_nothing(value):
     race = Race((contest(arms=("b",)),), {})

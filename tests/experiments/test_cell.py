@@ -162,6 +162,19 @@ def test_an_interrupted_run_leaves_no_record(tiny, traffic, tmp_path):
     assert read_record(cell.folder) is None
 
 
+def test_a_cell_that_another_process_ends_while_it_waits_at_a_rung_is_not_stopped_over_its_record(
+    tiny, traffic, tmp_path
+):
+    class Stopped(BareContext):
+        def should_stop(self):
+            return "scheduler"
+
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    done = run_cell(cell, traffic, BareContext(), {})
+    assert done["status"] == "done"
+    assert run_cell(cell, traffic, Stopped(), {"scheduler": {"type": "futility"}}) == read_record(cell.folder) == done
+
+
 def test_a_stopped_record_names_its_scheduler(tiny, traffic, tmp_path):
     class Stopped(BareContext):
         def should_stop(self):

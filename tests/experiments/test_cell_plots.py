@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.cell_plots import draw_cell_plots
-from experiments.figure import drawing, short
+from experiments.figure import distinct, drawing, short
 
 
 def scores(mae: float) -> dict[str, Any]:
@@ -80,3 +80,18 @@ def test_drawing_leaves_settings_and_half_files_behind_nowhere(tmp_path: Path) -
 @pytest.mark.parametrize(("text", "expected"), [("ab", "ab"), ("a\nb", "a b"), ("abcdefgh", "abcd…")])
 def test_short_names(text: str, expected: str) -> None:
     assert short(text, 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["slow", "fast"], ["slow", "fast"]),
+        (
+            ["temporal_depth_1=1,fusion_type=gated", "temporal_depth_1=1,fusion_type=concat"],
+            ["t_d_1=1,f_t=gated", "t_d_1=1,f_t=concat"],
+        ),
+        (["n" * 30 + "1", "n" * 30 + "2"], ["n" * 16 + "… (1)", "n" * 16 + "… (2)"]),
+    ],
+)
+def test_no_two_names_are_cut_to_the_same(names: list[str], expected: list[str]) -> None:
+    assert distinct(names, 22) == expected

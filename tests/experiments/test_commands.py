@@ -137,6 +137,12 @@ def test_evaluate_metr_la_as_published(metr_la_dir, capsys):
         (["trian"], 2, "did you mean 'train'"),
         (["evaluate", "--baseline", "copylast"], 2, "did you mean 'copy-last'"),
         (["evaluate", "--baseline", "copy-last", "--dataset", "METRLA"], 2, "did you mean 'METR-LA'"),
+        (["ablate", "depth", "--sceduler", "none"], 2, "unknown option '--sceduler'; did you mean '--scheduler'"),
+        (["ablate", "depth", "--max-cell=3"], 2, "did you mean '--max-cells'"),
+        (["ablate", "depth", "--max-hours", "soon"], 2, "altformer: argument --max-hours: invalid float value: 'soon'"),
+        (["ablate", "depth", "--dataset", "simulatd", "--set", "sensors=8"], 2, "did you mean 'simulated'"),
+        (["compare", "a"], 2, "`altformer compare --help` lists the options"),
+        (["compare", "a", "b", "c"], 2, "'c' is one argument too many"),
     ],
 )
 def test_the_command_line_itself(capsys, arguments, code, message):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablations.estimate import Estimate
-from ablations.expectation import budget_words, cell_time, expectation_lines, hours, power_text, size
+from ablations.estimate_text import budget_words, cell_time, expectation_lines, hours, power_text, size
 from ablations.matrix import load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
@@ -163,8 +163,16 @@ def test_power_is_said_once_for_matrices_of_as_many_arms(plan: Any, capsys: Any)
     ("interrupted", "budget", "line"),
     [
         (None, None, ""),
-        ("SIGINT", None, "Interrupted (SIGINT): finished cells are kept and 6 cells are left, about 3 min 30 s;"),
-        (None, "2 hours", "The budget of 2 hours is spent: finished cells are kept and 6 cells are left, about"),
+        (
+            "SIGINT",
+            None,
+            "Interrupted (SIGINT): finished cells and checkpoints are kept and 6 cells are left, about 3 min 30 s;",
+        ),
+        (
+            None,
+            "2 hours",
+            "The budget of 2 hours is spent: finished cells and checkpoints are kept and 6 cells are left, about",
+        ),
     ],
 )
 def test_the_end_before_the_last_cell_says_what_is_left(

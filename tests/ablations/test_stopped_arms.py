@@ -10,7 +10,7 @@ import pytest
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
 from ablations.report_markdown import markdown
-from ablations.stopping import epochs_saved, scheduler_text, stopped_arm
+from ablations.stopped_arms import epochs_saved, scheduler_text, stopped_arm
 
 BASE = [3.010, 2.995, 3.004]
 RULE = {"type": "futility", "rungs": [0.25, 0.5], "margin": 0.02, "alpha": 0.05}
@@ -47,13 +47,21 @@ def test_the_difference_is_of_the_best_so_far_at_the_epoch_it_was_stopped(make_r
 @pytest.mark.parametrize("status", ["failed", "diverged", "not run"])
 def test_seeds_that_came_to_grief_have_no_part_in_it(status: str, make_record: Any) -> None:
     stopped = [make_record(3.4, seed, "stopped", 8) for seed in range(2)]
-    lost = None if status == "not run" else make_record(9.0, 2, status, 9)
+    lost = None if status == "not run" else make_record(9.0, 2, status, 7)
     base = [make_record(mae, seed) for seed, mae in enumerate(BASE)]
     found = stopped_arm(results([*stopped, lost]), results(base, "a"), "val_mae")
     assert found is not None and found.seeds == (0, 1)
     lost_base = [base[0], lost, base[2]]
     found = stopped_arm(results(stopped), results(lost_base, "a"), "val_mae")
     assert found is not None and found.seeds == (0,)
+
+
+def test_a_baselines_seed_that_diverged_later_has_its_part_in_it(make_record: Any) -> None:
+    """As for the rule: the baseline goes on while arms wait, so what becomes of it depends on who arrived when."""
+    stopped = [make_record(3.4, seed, "stopped", 8) for seed in range(3)]
+    base = [*(make_record(mae, seed) for seed, mae in enumerate(BASE[:2])), make_record(9.0, 2, "diverged", 9)]
+    found = stopped_arm(results(stopped), results(base, "a"), "val_mae")
+    assert found is not None and found.seeds == (0, 1, 2)
 
 
 def test_cells_stopped_at_several_epochs_are_compared_at_the_first(make_record: Any) -> None:
@@ -90,10 +98,21 @@ def test_the_rule_is_named_with_what_it_did(make_record: Any) -> None:
 
     stopped = results([make_record(3.4, seed, "stopped", 6, config=PLANNED) for seed in range(2)])
     text = scheduler_text(matrix("futility"), "full", [*stopped, *results([make_record(3.0, config=PLANNED)], "a")])
-    assert text.startswith("futility on val_mae (margin 0.02, alpha 0.05 over 2 rungs, at 25 and 50 % of the epochs)")
+    assert text.startswith("futility on val_mae (margin 0.02, alpha 0.05 over 2 rungs, at 25 and 50 % of the epochs: ")
+    assert "of the epochs: after epochs 8 and 15)" in text
     assert "docs/early-stopping.md" in text
     assert text.endswith("It stopped 2 cells of 3, of 1 arm, which saved about 53 % of the epochs planned.")
     assert scheduler_text(matrix("futility"), "full", []).endswith("It stopped no cell.")
+    few = results([make_record(3.0, seed, config={"training": {"epochs": 2}}) for seed in range(3)], "a")
+    assert "alpha 0.05 over 1 rung, at 25 and 50 % of the epochs: after epoch 1)" in scheduler_text(
+        matrix("futility"), "quick", few
+    )
+    one = results([make_record(3.0, seed, config={"training": {"epochs": 1}}) for seed in range(3)], "a")
+    assert scheduler_text(matrix("futility"), "quick", one) == (
+        "futility on val_mae, but in 1 epoch there is no rung before the last: every cell ran to its own end, as with "
+        "none."
+    )
+    assert "with fewer than 3 seeds it stops nothing" in scheduler_text(matrix("futility"), "quick", few[:2])
     assert scheduler_text(matrix("asha"), "full", stopped).startswith("asha on val_mae by epoch (grace period 10")
     assert scheduler_text(matrix("none"), "full", []).startswith("none: every cell runs to its own end")
 

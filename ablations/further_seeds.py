@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ablations.cells import CellResult
-from ablations.earlier import read_earlier
+from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Futility
 from ablations.looks import UNDECIDED
 from ablations.plan import Plan

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from ablations.early_stopping import Futility
+from ablations.further_seeds import looks_of, only_undecided, verdicts, with_look, without_stopped
 from ablations.matrix import load_matrix
 from ablations.planning import make_plan
-from ablations.sequential import looks_of, only_undecided, verdicts, with_look, without_stopped
 from altformer.config import DatasetConfig
 from altformer.data.datasets import load
 from altformer.errors import UserError

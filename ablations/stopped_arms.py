@@ -10,6 +10,7 @@ from statistics import fmean
 from ablations.cells import CellResult
 from ablations.early_stopping import Asha, Futility
 from ablations.matrix import Matrix
+from ablations.statistics import MIN_SEEDS
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ def stopped_arm(
 
 
 def _best_until(cells: Iterable[CellResult], epoch: int, objective: str) -> dict[int, float]:
-    """By seed the lowest objective of the first epochs, of cells that got so far or ended well before."""
+    """By seed the lowest objective of the first epochs, of cells that got so far or ended well before: as the rule
+    (cluster.futility) has it, which takes no notice of what becomes of a cell later.
+    """
     found: dict[int, float] = {}
     for cell in cells:
         curve = (cell.record or {}).get("curve") or []
-        if cell.status == "done" or (cell.status == "stopped" and len(curve) >= epoch):
+        if cell.status == "done" or len(curve) >= epoch:
             values = [value for one in curve[:epoch] if (value := one.get(objective)) is not None]
             finite = [float(value) for value in values if math.isfinite(value)]
             if finite:
@@ -84,17 +87,33 @@ def scheduler_text(matrix: Matrix, profile: str, results: Sequence[CellResult]) 
             f"none. {_stopped(results)}"
         )
     if isinstance(scheduler, Futility):
+        if reason := _never(scheduler, matrix, results):
+            return f"futility on {matrix.objective}, but {reason}: every cell ran to its own end, as with none."
         shares = _listed([f"{100 * share:g}" for share in scheduler.rungs])
+        epochs = _baseline_epochs(matrix, results)
+        rungs = scheduler.rungs_of(epochs) if epochs else ()  # several shares may be one rung
+        count = len(rungs or scheduler.rungs)
+        at = f": after {'epoch' if len(rungs) == 1 else 'epochs'} {_listed([*map(str, rungs)])}" if rungs else ""
         return (
             f"futility on {matrix.objective} (margin {scheduler.margin:g}, alpha {scheduler.alpha:g} over "
-            f"{len(scheduler.rungs)} {'rung' if len(scheduler.rungs) == 1 else 'rungs'}, at {shares} % of the "
-            "epochs). An arm is judged as a whole once all its seeds are at a rung, by a one-sided paired t test "
-            "against the baseline there, and stopped if it is shown to be worse by more than the margin. Neither the "
-            "order in which cells ran nor other arms play a part, and the baseline is never stopped. A stopped arm is "
-            "neither averaged nor compared; what remains of a selection in the arms that finished is measured in "
-            f"docs/early-stopping.md. {_stopped(results)}"
+            f"{_count(count, 'rung')}, at {shares} % of the epochs{at}). An arm is judged as a whole once all its "
+            "seeds are at a rung, by a one-sided paired t test against the baseline there, and stopped if it is shown "
+            "to be worse by more than the margin. Neither the order in which cells ran nor other arms play a part, and "
+            "the baseline is never stopped. A stopped arm is neither averaged nor compared; what remains of a "
+            f"selection in the arms that finished is measured in docs/early-stopping.md. {_stopped(results)}"
         )
     return "none: every cell runs to its own end, so that no arm and no seed is selected while training."
+
+
+def _never(rule: Futility, matrix: Matrix, results: Sequence[CellResult]) -> str:
+    """Why the rule could stop nothing, whatever the cells do; empty where it could."""
+    if any(result.status == "stopped" for result in results):
+        return ""
+    if results and len({result.seed for result in results}) < MIN_SEEDS:
+        return f"with fewer than {MIN_SEEDS} seeds it stops nothing"
+    epochs = _baseline_epochs(matrix, results)
+    without = epochs is not None and not rule.rungs_of(epochs)
+    return f"in {_count(epochs or 0, 'epoch')} there is no rung before the last" if without else ""
 
 
 def _stopped(results: Sequence[CellResult]) -> str:
@@ -124,6 +143,11 @@ def epochs_saved(results: Sequence[CellResult]) -> float | None:
         if result.status == "stopped"
     )
     return saved / sum(epochs or usual for epochs in planned.values())
+
+
+def _baseline_epochs(matrix: Matrix, results: Sequence[CellResult]) -> int | None:
+    planned = (_planned_epochs(result) for result in results if result.arm == matrix.baseline)
+    return next(filter(None, planned), None)
 
 
 def _planned_epochs(result: CellResult) -> int | None:

@@ -10,8 +10,6 @@ from ablations.plan import Plan, PlannedCell
 from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import duration
 
-ALPHA = 0.05  # over all looks of a matrix
-
 _SOURCES = {"record": "from records", "probe": "from a probe", "guess": "guessed from a similar model"}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -47,10 +45,11 @@ def power_text(plan: Plan) -> str | None:
     """What the plan's seeds can show among its arms; None for a matrix that compares none with a baseline."""
     if plan.matrix.kind != "comparison" or plan.matrix.baseline is None:
         return None
-    from ablations.power import power_line  # scipy
+    from ablations.looks import alpha_of  # scipy
+    from ablations.power import power_line
 
     seeds = len({at.seed for at in plan.cells})
-    return power_line(seeds, len(plan.arms) - 1, ALPHA / plan.matrix.looks)
+    return power_line(seeds, len(plan.arms) - 1, alpha_of(plan.matrix))
 
 
 def budget_words(budget: Budget) -> str:
