@@ -199,6 +199,9 @@ def _warnings(a: Side, b: Side, reported: str) -> Iterator[str]:
             yield f"{side.name} has cells that were stopped early: what is left is a selection, and is not compared."
         if diverged := sum(cell.status == "diverged" for cell in side.cells):
             yield f"{side.name}: {diverged} of {len(side.cells)} cells diverged; the numbers are of the others."
+    common = _seeds(a) & _seeds(b)
+    if a.matrix and common and _seeds(a) != _seeds(b):
+        yield f"Means are over each arm's own seeds, differences over the {len(common)} in common."
     if a.matrix and b.matrix and a.matrix.reported != b.matrix.reported:
         yield f"The matrices report different metrics ({a.matrix.reported}, {b.matrix.reported}); this is {reported}."
 

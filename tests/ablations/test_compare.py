@@ -79,6 +79,15 @@ def test_too_few_seeds_are_no_statistics(high: Any, text: str, make_folder: Any,
     assert text in captured.out + captured.err and "p =" not in captured.out
 
 
+def test_unequal_seeds_are_told(make_folder: Any) -> None:
+    warned = "Means are over each arm's own seeds, differences over the 2 in common."
+    assert warned in found(make_folder(low=LOW, high=[3.0, 3.15, None]), "rates:low", "rates:high").warnings
+
+
+def test_equal_seeds_are_no_warning(make_folder: Any) -> None:
+    assert found(make_folder(low=LOW, high=HIGH), "rates:low", "rates:high").warnings == ()
+
+
 def test_cells_are_compared_without_statistics(make_folder: Any, capsys: Any) -> None:
     folder = make_folder(low=LOW, high=HIGH)
     first, second = (folder.parent / "cells" / hash_of(folder, *at) for at in (("low", 0), ("high", 1)))
