@@ -84,7 +84,7 @@ def _publish_matrix(run: Path, target: Path) -> Path:
     if target.name in WITH_PLOTS:
         for name in (*REPORTS, "plan.json"):
             shutil.copy2(run / name, target / name)
-        shutil.copytree(run / "plots", target / "plots", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pdf"))
+        shutil.copytree(run / "plots", target / "plots", dirs_exist_ok=True)
     else:
         write_text(target / "report.md", PLOTS.sub("", (run / "report.md").read_text()))
     return target
