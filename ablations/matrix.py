@@ -217,7 +217,8 @@ def matrix_file(name: str) -> Path:
         return path
     if path.parent in (Path(), Path("ablations")) and (PACKAGE / f"{path.stem}.yaml").is_file():
         return PACKAGE / f"{path.stem}.yaml"
-    raise unknown_name("matrix", name, [ALL, *(path.stem for path in PACKAGE.glob("*.yaml"))])
+    beside = [*map(str, path.parent.glob("*.yaml")), *map(str, path.parent.glob("*.yml"))]
+    raise unknown_name("matrix", name, [ALL, *(path.stem for path in PACKAGE.glob("*.yaml")), *beside])
 
 
 def matrix_files(names: Sequence[str]) -> list[Path]:

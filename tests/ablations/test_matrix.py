@@ -120,6 +120,14 @@ def test_a_users_file_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: py
     assert load_matrix(matrix_file("depth.yaml")).name == "m"
 
 
+def test_a_mistyped_file_names_the_one_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").touch()
+    for given in ("mine.yml", "mien.yaml"):
+        with pytest.raises(UserError, match=r"did you mean 'mine\.yaml'\?"):
+            matrix_file(given)
+
+
 @pytest.mark.parametrize(("given", "hint"), [("detph", "'depth'"), ("elsewhere/depth.yaml", "unknown matrix")])
 def test_an_unknown_matrix_names_the_nearest(given: str, hint: str) -> None:
     with pytest.raises(UserError, match=hint):
