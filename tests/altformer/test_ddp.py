@@ -44,6 +44,7 @@ def worker(rank, world_size, store, config, data, folder, teacher, queue):
     queue.put((rank, result, buffers))
     dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # all is handed over; torch's threads have been seen to abort at the interpreter's own exit
 
 
 def train_and_look(config, data, context, folder, teacher):
