@@ -117,7 +117,8 @@ def _row_json(row: MetricRow) -> dict[str, Any]:
 
 
 def _texts(row: MetricRow) -> tuple[str, ...]:
-    from ablations.numbers import MISSING, spread
+    from ablations.cells import MISSING
+    from ablations.numbers import spread
 
     if row.column in ("params", "epochs", "best_epoch"):  # whole numbers; an interval would say nothing of them
         means = [MISSING if mean is None else f"{mean:,.9g}" for mean in (row.a.mean, row.b.mean)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.cells import CellResult, by_seed
+from ablations.cells import MISSING, CellResult, by_seed
 from ablations.matrix import Matrix
 from ablations.reported import PLAN, find_matrix, read_reported
 from ablations.statistics import Comparison, Summary, compare_all, summarise
@@ -17,7 +17,6 @@ from experiments.runs import find_folder
 
 SCORES = ("val_mae", "test_mae", "test_rmse", "test_mape")
 COSTS = ("params", "train_seconds", "epochs", "best_epoch")
-ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any], *, seed: bool) -> I
     ours, theirs = (flat(record["config"]) for record in (a, b))
     for path in dict.fromkeys([*ours, *theirs]):
         if ours.get(path) != theirs.get(path) and (seed or path != "seed"):
-            yield path, ours.get(path, ABSENT), theirs.get(path, ABSENT)
+            yield path, ours.get(path, MISSING), theirs.get(path, MISSING)
 
 
 def _warnings(a: Side, b: Side, reported: str) -> Iterator[str]:
@@ -221,5 +220,5 @@ _SURROUNDINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "machines": _machine,
     "torch versions": _version,
     "sources of altformer": lambda record: str(record.get("sources"))[:12],
-    "numbers of test windows": lambda record: (record.get("test") or {}).get("windows", ABSENT),
+    "numbers of test windows": lambda record: (record.get("test") or {}).get("windows", MISSING),
 }

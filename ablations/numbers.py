@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ablations.cells import MISSING
 from ablations.statistics import Comparison, Summary
 
-MISSING = "-"
 DECIMALS = {"mape": 2}
 
 

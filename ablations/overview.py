@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.cells import MISSING
 from ablations.markdown import escape, inline, table
-from ablations.numbers import MISSING, difference, spread
+from ablations.numbers import difference, spread
 from ablations.report_data import ReportData, metric_name
 from ablations.report_facts import Facts
 from ablations.report_sections import judged_by

@@ -18,7 +18,8 @@ from ablations.blocks import (
     paragraph,
     table,
 )
-from ablations.numbers import DECIMALS, MISSING, difference, interval, p_value, spread
+from ablations.cells import MISSING
+from ablations.numbers import DECIMALS, difference, interval, p_value, spread
 from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
 from ablations.report_sections import (
     claims_section,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ablations.arm_results import ArmResult, column_of
+from ablations.cells import MISSING
 from ablations.csv_text import csv_text, defused
-from ablations.numbers import MISSING
 from ablations.report_data import ReportData
 from ablations.statistics import Comparison, Summary
 from altformer.files import write_text

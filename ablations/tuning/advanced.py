@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.numbers import MISSING
+from ablations.cells import MISSING
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
 from ablations.report_data import ReportData

@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Mapping
 from functools import partial
 
-from ablations.cells import CellResult
-from ablations.numbers import MISSING
+from ablations.cells import MISSING, CellResult
 from ablations.plan import Plan
 from ablations.running import Finished
 from ablations.tuning.campaign import (

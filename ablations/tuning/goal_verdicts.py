@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ablations.cells import CellResult
-from ablations.numbers import MISSING
+from ablations.cells import MISSING, CellResult
 from ablations.plan import PlannedCell
 from ablations.tuning.advanced import winner_plan
 from ablations.tuning.campaign import Campaign
