@@ -52,7 +52,7 @@ class MatrixTracker:
     def work(self, at: PlannedCell, started_by: Mapping[str, Any], epochs: int | None) -> Work:
         """The cell as a piece of work, with what its arm varies as params of their own."""
         work = work_of(at.cell, at.name, self.tags(at), started_by, epochs)
-        return replace(work, params={**self._varied[at.arm], **work.params})
+        return replace(work, arm=at.arm, params={**self._varied[at.arm], **work.params})
 
     def tags(self, at: PlannedCell) -> dict[str, str]:
         """What distinguishes a cell within the matrix."""

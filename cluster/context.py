@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -13,6 +14,9 @@ from cluster.mailbox import Job
 
 if TYPE_CHECKING:
     import torch
+
+# Of a rank that says it is at work.
+_ALIVE_SECONDS = 1.0
 
 
 class Context:
@@ -29,6 +33,7 @@ class Context:
         self._gpus = gpus
         self._epochs = 0
         self._reason = stop
+        self._alive_at = time.monotonic()
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +62,12 @@ class Context:
     def should_stop(self) -> str | None:
         """The reason to leave, as decided at the last report; before the first one, when the cell was handed out."""
         return self._reason
+
+    def alive(self) -> None:
+        """Move, as far as the search for hangs is concerned; at most one call a second goes out."""
+        if (now := time.monotonic()) - self._alive_at >= _ALIVE_SECONDS:
+            self._alive_at = now
+            self._mailbox.alive.remote(self._slot, self._number)
 
 
 def prepare_process(job: Job) -> None:

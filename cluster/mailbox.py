@@ -60,6 +60,7 @@ class _Cell:
         self.stop_from_start = stop
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.over = False
+        self.moved = 0
         self.stop_asked = stop
         self._told = stop
         self._posted = 0
@@ -185,6 +186,10 @@ class Mailbox:
         if metrics is not None:
             cell.post(epoch, metrics)
         return await decision
+
+    async def alive(self, slot: str, number: int) -> None:
+        """A rank is at work between two reports."""
+        self._slots[slot].cells[number].moved += 1
 
     async def finish(self, slot: str, number: int, rank: int, result: Any) -> None:
         """A rank's train function has returned; the cell ends when all have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cluster.budget import NOTHING, Spent
 
@@ -23,11 +23,32 @@ PAUSED = "paused"
 STATUS_OF_REASON: Mapping[str, str] = {"scheduler": "stopped", "interrupted": "interrupted", PAUSED: "interrupted"}
 
 
+#: What can go wrong while a cell trains; it decides what happens next (cluster.retries).
+#: `error`: the train function raised; `died`: a process of the trial is gone; `node`: its machine is; `memory`: there
+#: was not enough of it, on host or GPU; `disk`: no space left; `hang`: nothing moved for far longer than an epoch takes.
+FaultKind = Literal["error", "died", "node", "memory", "disk", "hang"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong in one attempt at a cell: `text` is the traceback, or Ray's words about a lost process."""
+
+    kind: FaultKind
+    text: str
+
+    @property
+    def summary(self) -> str:
+        """The last line of the text, which says most."""
+        lines = self.text.strip().splitlines()
+        return lines[-1] if lines else self.kind
+
+
 @dataclass(frozen=True)
 class Work:
     """One cell to run.
 
-    `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched.
+    `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched. `arm` is
+    what cells that differ in the seed alone have in common.
     `epochs` is the number planned, if known: the table shows it, and no scheduler stops a cell at its last epoch.
     `expected_seconds` is what the plan expects the cell to take in its slot, if it expects anything.
     """
@@ -39,6 +60,7 @@ class Work:
     tags: dict[str, str] = field(default_factory=dict)
     epochs: int | None = None
     expected_seconds: float | None = None
+    arm: str = ""
 
 
 class TrialContext(Protocol):
@@ -65,6 +87,9 @@ class TrialContext(Protocol):
         It can be there before the first report: a cell that waited at a rung resumes only to stop there.
         """
 
+    def alive(self) -> None:
+        """Say that work goes on between two reports, else it is taken for a hang; cheap, returns at once."""
+
 
 #: (payload, shared, context) -> result. Runs on every rank; rank 0's result is the cell's. `shared` is read-only.
 #: `result["status"]`, if given, becomes the cell's status. Give a function of a module: it is pickled by reference.
@@ -73,20 +98,26 @@ TrainFunction = Callable[[dict[str, Any], Any, TrialContext], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended: `status` is one of STATUSES, `error` the traceback of a failed one, `seconds` slot time."""
+    """How a cell ended: `status` is one of STATUSES, `error` the traceback of a failed one, `seconds` slot time.
+
+    `fault` says what kind of failure it was, `retries` how often the cell was tried again before it ended.
+    """
 
     status: str
     result: dict[str, Any] | None = None
     error: str | None = None
     seconds: float = 0.0
+    fault: FaultKind | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption.
 
-    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), each None otherwise; `spent` is
-    what the run has cost.
+    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), `halted` a sentence on what made
+    it pointless to go on (the cluster is gone, every cell fails alike), each None otherwise; `spent` is what the run has
+    cost. After `cluster_lost` Ray must not be used any more in this process.
     """
 
     ended: dict[str, Ended]
@@ -96,6 +127,8 @@ class Outcome:
     seconds: float
     budget: str | None = None
     spent: Spent = NOTHING
+    halted: str | None = None
+    cluster_lost: bool = False
 
 
 class Listener:
@@ -115,6 +148,12 @@ class Listener:
 
     def cell_paused(self, work: Work) -> None:
         """The cell waits at a rung, without a slot, for the others of its arm; `cell_started` tells when it goes on."""
+
+    def cell_retried(self, work: Work, fault: Fault, retries: int) -> None:
+        """An attempt was lost; the cell has left its slot and will be tried again, for the `retries`-th time (1, ...)."""
+
+    def notice(self, text: str) -> None:
+        """A sentence about what happens to the cluster: a node is lost or will be, cells are held back."""
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """The cell's train function has returned (or failed) and its slot is free."""
