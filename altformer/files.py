@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class DiskFullError(OSError):
+    """No space, or none of the user's share of it; ``errno`` is the system's."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -16,17 +26,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write elsewhere, flush to the disk, then move into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write elsewhere, flush to the disk, then move into place; DiskFullError leaves what was there."""
+    with _said_when_full(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            _write(temporary, content)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -34,14 +43,52 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def move_folder(temporary: Path, final: Path) -> None:
-    """Flush the files of a finished folder to the disk and give it its final name, replacing what is there."""
-    for path in [*temporary.iterdir(), temporary]:
-        handle = os.open(path, os.O_RDONLY)
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """As ``write_bytes`` for a folder of files: what has its name is there, whole, until the new one is on the disk."""
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    with _said_when_full(folder.parent):
         try:
-            os.fsync(handle)
+            for left in (new, old):  # by a process that died
+                shutil.rmtree(left, ignore_errors=True)
+            new.mkdir(parents=True)
+            for name, content in files.items():
+                _write(new / name, content)
+            _flush(new)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            _flush(folder.parent)
         finally:
-            os.close(handle)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.rename(final)
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """Bring the names in a folder to the disk: without it a new name may not outlive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _said_when_full(folder: Path) -> Iterator[None]:
+    """Raise the system's error for a full disk with words that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            error.errno,
+            f"disk full: no space left in {folder} ({os.strerror(error.errno)}); free some and run the same command; "
+            "`altformer gc` removes what finished matrices need no longer",
+        ) from error

@@ -23,7 +23,7 @@ from altformer.data.datasets import TrafficData
 from altformer.data.windows import Windows
 from altformer.error_profile import TEST_ERRORS, ErrorProfile
 from altformer.errors import UserError
-from altformer.evaluate import model_forecaster, score
+from altformer.evaluate import Forecaster, model_forecaster, score
 from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
 from altformer.scores import flatten
@@ -35,6 +35,7 @@ from altformer.training.context import Context
 from altformer.training.memory import keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import Optimizer, make_optimizer
+from altformer.training.part import Part
 from altformer.training.sample import write_forecast_sample
 
 Status = Literal["done", "stopped", "diverged", "interrupted"]
@@ -76,9 +77,10 @@ def train(
 ) -> Result:
     """Train one model, validating each epoch; the best epoch's weights are scored on the test set once, at the end.
 
-    Checkpoints go to ``folder/checkpoints``; what is already there of the same run is resumed, on CPU to the bit. A
-    model that has a ``fit`` is fitted before; one without weights has a single epoch. ``teacher`` is the model whose
-    forecasts ``training.distillation`` mixes into the loss; UserError when it asks for one and none is given.
+    Checkpoints go to ``folder/checkpoints``; what is already there of the same run is resumed, on CPU to the bit, from
+    the middle of an epoch too. A model that has a ``fit`` is fitted before; one without weights has a single epoch.
+    ``teacher`` is the model whose forecasts ``training.distillation`` mixes into the loss; UserError when it asks for
+    one and none is given.
     """
     if context.device.type == "cpu":
         keep_freed_memory()
@@ -87,36 +89,41 @@ def train(
     objective = make_objective(config.training, teacher, windows)
     model = _fitted_model(config, data, windows)
     optimizer = make_optimizer(config.training, model)
-    checkpoints = Checkpoints(folder / "checkpoints", config, data_facts(data, windows))
+    checkpoints = Checkpoints(folder / "checkpoints", config, data_facts(data, windows), writes=context.rank == 0)
     progress = checkpoints.load_last(_identity(config, data), model, optimizer, context.device)
+    _check_ranks_agree(progress, context, folder)
     augmentation = Augmentation(config.training, windows)
     training = _Training(config, context, windows, _wrap(config, model, context), optimizer, objective, augmentation)
-    forecaster = model_forecaster(model, windows)
+    forecaster = _seen_alive(model_forecaster(model, windows), context)
 
     def end(status: Status, test: dict[str, Any] | None = None) -> Result:
         return _result(status, progress, test, count_parameters(model))
 
-    if progress.epoch and context.should_stop() == "scheduler":  # it waited for this since its last epoch
-        return end("stopped")
-    while progress.epoch < optimizer.epochs and not _out_of_patience(config, progress):
-        started = time.perf_counter()
-        metrics = {"epoch": progress.epoch + 1, **_train_epoch(training, progress.epoch + 1)}
+    if _epochs_left(training, progress) and progress.epoch and context.should_stop() == "scheduler":
+        return end("stopped")  # it waited for this since its last epoch
+    while _epochs_left(training, progress):
+        began = time.perf_counter() - (progress.part.seconds if progress.part else 0.0)
+        trained = _train_epoch(training, progress.epoch + 1, progress.part)
+        if isinstance(trained, Part):
+            progress.part = trained
+            checkpoints.save_part(model, optimizer, progress)
+            return end("interrupted")
+        if not math.isfinite(trained["train_loss"]):
+            return end("diverged")
         val = score(forecaster, windows, "val", config.dataset.val_stride, context.rank, context.world_size)
-        metrics |= {**flatten("val", val), "epoch_seconds": time.perf_counter() - started}
+        metrics = {"epoch": progress.epoch + 1, **trained, **flatten("val", val)}
+        metrics["epoch_seconds"] = time.perf_counter() - began
         if selection_metric(config.training) not in metrics:
             raise UserError("no target of the validation part is observed: there is nothing to select an epoch by")
         if not all(map(math.isfinite, metrics.values())):
             return end("diverged")
         progress.add(metrics, val)
-        if context.rank == 0:
-            checkpoints.save(model, optimizer, progress)
+        checkpoints.save(model, optimizer, progress)
         context.report(metrics)
         if reason := context.should_stop():
             return end("stopped" if reason == "scheduler" else "interrupted")
 
-    if context.world_size > 1:
-        dist.barrier()  # rank 0 has written the checkpoint that all read now
-    checkpoints.load_weights(progress.best_epoch, model, context.device)
+    checkpoints.load_best(model)
     errors = ErrorProfile(windows, data.steps_per_day)
     test = score(forecaster, windows, "test", config.dataset.test_stride, context.rank, context.world_size, errors)
     if context.rank == 0:
@@ -125,21 +132,32 @@ def train(
     return end("done", test)
 
 
-def _train_epoch(training: _Training, epoch: int) -> dict[str, float]:
-    """One pass over (a limited number of steps of) the training windows; looks at no tensor before its end."""
+def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> dict[str, float] | Part:
+    """One pass over (a limited number of steps of) the training windows; on a GPU looks at no tensor before its end.
+
+    Goes on after a ``part`` of it, and returns one when the context has it leave between two steps. What diverges ends
+    the epoch, where it can be seen without waiting for the device and without asking other ranks.
+    """
     context, seed, options = training.context, training.config.seed, training.config.training
     steps = epoch_steps(options, training.windows, mixed_seed(seed, epoch))
     torch.manual_seed(mixed_seed(seed, epoch, context.rank))
-    terms = len(training.objective.weights)
+    terms, alone = len(training.objective.weights), context.world_size == 1
     totals = torch.zeros(2, terms, dtype=torch.float64, device=context.device)  # sums and counts of the loss's terms
-    started = time.perf_counter()
+    started = time.perf_counter() - (part.seconds if part else 0.0)
+    if part:
+        totals += part.totals.to(context.device)
+        part.restore_random(context.device)
     training.model.train()
-    for step, origins in enumerate(steps):
+    for step in range(part.step if part else 0, len(steps)):
         lr = training.optimizer.set_rate((epoch - 1) * len(steps) + step, len(steps))
-        shares = own_shares(origins, options.batch_size, training.augmentation, context.rank, context.world_size)
+        shares = own_shares(steps[step], options.batch_size, training.augmentation, context.rank, context.world_size)
         totals += _step(training, shares)
         context.progress(epoch, step + 1, len(steps))
-    if context.world_size > 1:
+        if alone and context.device.type == "cpu" and not totals.isfinite().all():
+            break
+        if alone and step + 1 < len(steps) and context.leave_now():
+            return Part.until(step + 1, totals, time.perf_counter() - started)
+    if not alone:
         dist.all_reduce(totals)
         for buffer in training.model.buffers():  # such as a batch norm's running mean: ranks validate one model
             dist.broadcast(buffer, 0)
@@ -196,6 +214,33 @@ def _wrap(config: Config, model: nn.Module, context: Context) -> nn.Module:
         torch.compiler.reset()  # nothing of the previous cell in a reused process
         model = torch.compile(model)  # type: ignore[assignment]
     return model
+
+
+def _check_ranks_agree(progress: Progress, context: Context, folder: Path) -> None:
+    """RuntimeError when ranks resume after different epochs, which would mix two models without a word."""
+    if context.world_size == 1:
+        return
+    most = torch.tensor([progress.epoch, -progress.epoch], device=context.device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    if most.sum() != 0:
+        raise RuntimeError(
+            f"rank {context.rank} found {progress.epoch} epochs in {folder / 'checkpoints'}, other ranks others: "
+            "is it the same folder on every node?"
+        )
+
+
+def _seen_alive(forecaster: Forecaster, context: Context) -> Forecaster:
+    """The forecaster, with a sign of life at each batch: scoring may take longer than an epoch's steps."""
+
+    def forecast(origins: Tensor) -> Tensor:
+        context.alive()
+        return forecaster(origins)
+
+    return forecast
+
+
+def _epochs_left(training: _Training, progress: Progress) -> bool:
+    return progress.epoch < training.optimizer.epochs and not _out_of_patience(training.config, progress)
 
 
 def _result(status: Status, progress: Progress, test: dict[str, Any] | None, params: int) -> Result:

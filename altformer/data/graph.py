@@ -25,7 +25,7 @@ def read_graph(path: Path, sensor_ids: tuple[str, ...]) -> Readings:
     if suffix not in _READERS:
         raise unknown_name("graph file extension", suffix, _READERS, where=str(path))
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     return read_only(_READERS[suffix](path, sensor_ids))
 
 
@@ -51,6 +51,8 @@ def _read_pickle(path: Path, sensor_ids: tuple[str, ...]) -> Readings:
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
         raise UserError(f"{path}: the graph holds {matrix[row, column]} at ({row}, {column})")
+    if ids and (len(ids) != n or len(set(ids)) != n):
+        raise UserError(f"{path}: names {len(ids)} sensors, {len(set(ids))} of them different, for a graph of {n}")
     if not ids or ids == sensor_ids:
         return np.asarray(matrix, dtype=np.float32)
     place = {name: k for k, name in enumerate(ids)}

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from altformer.data.declared import check_npz, check_parquet, h5_dataset, refuse_too_large
 from altformer.data.traffic import Times
 from altformer.errors import UserError, unknown_name
 
@@ -34,7 +35,7 @@ def read_table(path: Path) -> Table:
     if suffix not in READERS:
         raise unknown_name("file extension", suffix, READERS, where=str(path))
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         return READERS[suffix](path)
     except UserError:
@@ -58,7 +59,8 @@ def read_h5(path: Path) -> Table:
 
 
 def _only_frame(path: Path, file: Any) -> Any:
-    groups = [group for group in file.values() if isinstance(group, h5py.Group)]
+    own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    groups = [file[name] for name in own if isinstance(file[name], h5py.Group)]
     if any("table" in group for group in groups):
         raise UserError(
             f"{path}: stored with pandas' format 'table', which is not read here; write it again with "
@@ -73,21 +75,28 @@ def _only_frame(path: Path, file: Any) -> Any:
 
 
 def _read_frame(path: Path, frame: Any) -> Table:
-    columns = _text(path, frame["axis0"][:])
+    columns, rows = _text(path, h5_dataset(path, frame, "axis0")), h5_dataset(path, frame, "axis1")
+    refuse_too_large(path, "the stored DataFrame", (len(rows), len(columns)))
     position = {name: k for k, name in enumerate(columns)}
     blocks = sorted(key for key in frame if key.startswith("block") and key.endswith("_values"))
-    values: npt.NDArray[Any] | None = None
+    values: npt.NDArray[Any] = np.full((len(rows), len(columns)), np.nan)
     for key in blocks:
-        block = frame[key]
+        block, names = (
+            h5_dataset(path, frame, key),
+            _text(path, h5_dataset(path, frame, key[: -len("values")] + "items")),
+        )
         if block.dtype.kind not in "fiu":
             raise UserError(f"{path}: {key} is of type {block.dtype}, readings must be numbers")
-        places = [position[name] for name in _text(path, frame[key.replace("_values", "_items")][:])]
-        if values is None:
-            values = np.empty((len(frame["axis1"]), len(columns)), dtype=np.float64)
-        values[:, places] = block[:] if block.attrs.get("transposed", 0) else block[:].T
-    if values is None:
+        if strange := [name for name in names if name not in position]:
+            raise UserError(f"{path}: {key} is of column '{strange[0]}', which the DataFrame does not have")
+        transposed = bool(block.attrs.get("transposed", 0))
+        expected = (len(rows), len(names)) if transposed else (len(names), len(rows))
+        if block.shape != expected:
+            raise UserError(f"{path}: {key} has shape {block.shape}, rows and columns of the DataFrame need {expected}")
+        values[:, [position[name] for name in names]] = block[:] if transposed else block[:].T
+    if not blocks or not columns:
         raise UserError(f"{path}: the stored DataFrame has no columns")
-    return Table(values, _h5_times(path, frame["axis1"]), columns)
+    return Table(values, _h5_times(path, rows), columns)
 
 
 def _h5_times(path: Path, axis: Any) -> Times:
@@ -100,7 +109,8 @@ def _h5_times(path: Path, axis: Any) -> Times:
     return times
 
 
-def _text(path: Path, names: npt.NDArray[Any]) -> tuple[str, ...]:
+def _text(path: Path, dataset: Any) -> tuple[str, ...]:
+    names: npt.NDArray[Any] = dataset[:]
     if names.ndim != 1 or not (names.dtype.kind in "SUiu" or all(isinstance(name, (bytes, str)) for name in names)):
         raise UserError(f"{path}: column names are neither text nor whole numbers; name the sensors by text")
     return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
@@ -111,7 +121,9 @@ def read_npz(path: Path) -> Table:
 
     The usual files have no times either; an array `times` (T,) of datetime64 is read where there is one.
     """
-    with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load alone takes other formats too
+    with zipfile.ZipFile(path) as members:  # np.load alone takes other formats too
+        check_npz(path, members)
+    with np.load(path, allow_pickle=False) as archive:
         keys = [name for name in archive.files if name != "times"]
         key = "data" if "data" in keys else keys[0] if len(keys) == 1 else None
         if key is None:
@@ -134,15 +146,36 @@ def read_npz(path: Path) -> Table:
 def read_csv(path: Path) -> Table:
     """A wide CSV: a column of times (named time, date, timestamp..., or the first one) and one column per sensor."""
     header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    _refuse_other_separators(path, str(header.iat[0, 0]), header.shape[1])
     frame = pd.read_csv(path, low_memory=False)
     if header.shape[1] != frame.shape[1] or not isinstance(frame.index, pd.RangeIndex):
         raise UserError(f"{path}: rows have more fields than the {header.shape[1]} of the header")
     frame.columns = header.iloc[0].str.strip()  # as written, since pandas renames columns that occur twice
+    _refuse_half_a_row(path, frame)
     return _wide_table(path, frame)
+
+
+def _refuse_other_separators(path: Path, first: str, count: int) -> None:
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if count == 1 and separator in first:
+            raise UserError(
+                f"{path}: its fields are separated by {name}; write it with commas between fields and points in numbers"
+            )
+
+
+def _refuse_half_a_row(path: Path, frame: pd.DataFrame) -> None:
+    """UserError where the file ends within a row, which pandas fills up with NaN."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1_000_000))
+        last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
+    fields = last.count(b",") + 1
+    if fields < frame.shape[1] and b'"' not in last:
+        raise UserError(f"{path}: truncated: its last row ({len(frame) - 1}) has {fields} of {frame.shape[1]} fields")
 
 
 def read_parquet(path: Path) -> Table:
     """A wide table: times as its index or as a column, and one column per sensor."""
+    check_parquet(path)
     frame = pd.read_parquet(path, engine="pyarrow")
     if isinstance(frame.index, pd.DatetimeIndex):
         return Table(_numbers(path, frame), _wall_times(frame.index), tuple(map(str, frame.columns)))

@@ -6,6 +6,7 @@ harmless stand-ins of ours, which collect the parts of an array and check them; 
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import re
@@ -23,22 +24,24 @@ _PLAIN_TYPE = re.compile(r"[biuf][1248]|[SU][0-9]{1,4}")  # numbers and text; ne
 def read_pickled_graph(path: Path) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
     """(sensor ids, matrix) of a pickled graph; no ids where the file holds the matrix alone. Raises UserError."""
     try:
-        with path.open("rb") as file:
-            content = _ArraysOnly(file, encoding="latin1").load()  # DCRNN's file was written by Python 2
+        program = io.BytesIO(path.read_bytes())
+        content = _ArraysOnly(program, encoding="latin1").load()  # DCRNN's file was written by Python 2
         ids: Any = ()
         if isinstance(content, (list, tuple)) and len(content) == 3:
             ids, _, content = content
         matrix = content.array() if isinstance(content, _Array) else None
         names = ids.array().tolist() if isinstance(ids, _Array) else list(ids)
     except Exception as error:  # a broken or hostile pickle can raise nearly anything
-        raise UserError(f"{path}: not a pickled graph ([sensor ids, id to index, matrix]): {error}") from None
+        reason = str(error) or "truncated"
+        raise UserError(f"{path}: not a pickled graph ([sensor ids, id to index, matrix]): {reason}") from None
     if matrix is None or matrix.dtype.kind not in "fiub":
         found = type(content).__name__ if matrix is None else f"an array of {matrix.dtype}"
         raise UserError(f"{path}: expected [sensor ids, id to index, matrix of numbers], found {found}")
     return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names), matrix
 
 
-class _ArraysOnly(pickle.Unpickler):
+# Python's own rather than the one in C, which makes room for as many objects as a pickle says it will name.
+class _ArraysOnly(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name numpy's pickles use; raises UnpicklingError for any other."""
         known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"  # numpy 2 renamed the module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
         raise UserError(
             f"model.class: cannot import '{module_name}' ({error}); is it installed, or its folder in PYTHONPATH?"
         ) from error
+    except (Exception, SystemExit) as error:  # whatever its own code does
+        raise UserError(f"model.class: '{module_name}' raised {as_raised(error)} when it was imported") from error
     if not hasattr(module, name):
         classes = [known for known, value in vars(module).items() if _is_model(value)]
         raise unknown_name("class", name, classes, where=f"model.class: module '{module_name}'")
@@ -34,8 +37,7 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
     except TypeError as error:
         raise UserError(f"model.class: {config.class_path}(shape, **options) refused its options: {error}") from error
     except Exception as error:
-        raised = f"{type(error).__name__}: {error}"
-        raise UserError(f"model.class: {config.class_path}(shape, **options) raised {raised}") from error
+        raise UserError(f"model.class: {config.class_path}(shape, **options) raised {as_raised(error)}") from error
 
     def check(module: nn.Module, inputs: tuple[Tensor, ...], forecast: Tensor) -> None:
         expected = (len(inputs[0]), shape.output_len, shape.num_sensors)
@@ -45,6 +47,13 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
 
     model.register_forward_hook(check)
     return model
+
+
+def as_raised(error: BaseException) -> str:
+    """What a user's own code has raised, and in which line of which file."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if at.filename.startswith("<") else f" ({at.filename}:{at.lineno})"  # a SyntaxError says its own
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _is_model(value: object) -> bool:

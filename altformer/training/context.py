@@ -28,6 +28,16 @@ class Context(Protocol):
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Called after each training step; must return at once and not look at tensors."""
 
+    def alive(self) -> None:
+        """Called while something else than steps goes on: scoring, waiting for others; must return at once."""
+
+    def leave_now(self) -> bool:
+        """True when there is no time to end the epoch: what is done of it is kept, to be resumed later.
+
+        Called after each training step; must return at once. With several ranks, which would have to agree at each
+        step, it is not called: they leave after the epoch.
+        """
+
 
 class BareContext:
     """One process on one device that nobody stops."""
@@ -47,3 +57,10 @@ class BareContext:
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Nobody looks."""
+
+    def alive(self) -> None:
+        """Nobody worries."""
+
+    def leave_now(self) -> bool:
+        """Never."""
+        return False

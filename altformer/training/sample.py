@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from altformer.data.datasets import TrafficData
 from altformer.data.windows import Windows
 from altformer.evaluate import Forecaster
+from altformer.files import write_bytes
 from altformer.metrics import HORIZONS
 
 SENSORS = 4
@@ -30,8 +32,9 @@ def write_forecast_sample(path: Path, forecaster: Forecaster, windows: Windows, 
         parts = [forecaster(chunk)[:, ahead][:, :, columns].cpu() for chunk in torch.split(origins, 64)]
     rows = origins.cpu().numpy()[:, None] + ahead
     truth = data.values[rows][:, :, columns]
+    content = io.BytesIO()
     np.savez_compressed(
-        path,
+        content,
         time=data.times[origins.cpu().numpy()],
         steps=np.array(steps),
         step_minutes=np.array(data.step_minutes),
@@ -39,3 +42,4 @@ def write_forecast_sample(path: Path, forecaster: Forecaster, windows: Windows, 
         truth=np.where(truth == data.null_value, np.nan, truth),
         forecast=torch.cat(parts).float().numpy(),
     )
+    write_bytes(path, content.getvalue())

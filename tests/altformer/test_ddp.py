@@ -52,8 +52,9 @@ def train_and_look(config, data, context, folder, teacher):
     buffers = []
     epoch = loop._train_epoch
 
-    def looking(training, number):
-        metrics = epoch(training, number)
+    def looking(*arguments):
+        metrics = epoch(*arguments)
+        training = arguments[0]
         model = getattr(training.model, "module", training.model)
         buffers.append({name: buffer.numpy().copy() for name, buffer in model.named_buffers()})
         return metrics

@@ -1,5 +1,6 @@
 import pickle
 import pickletools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,9 @@ def test_no_other_name_is_known(name, tmp_path):
     [
         ("a text", "found str"),
         ([list(IDS), {}, MATRIX[:2]], r"shape \(2, 3\), the readings have 3 sensors"),
+        ([["a", "b"], {}, MATRIX], "names 2 sensors, 2 of them different, for a graph of 3"),
+        ([["a", "b", "c", "d"], {}, MATRIX], "names 4 sensors, 4 of them different, for a graph of 3"),
+        ([["a", "b", "b"], {}, MATRIX], "names 3 sensors, 2 of them different, for a graph of 3"),
         ([["a", "b", "x"], {}, MATRIX], "sensor 'c' of the readings is not in the graph"),
         ([list(IDS), {}, np.where(MATRIX == 0.5, np.nan, MATRIX)], r"holds nan at \(0, 1\)"),
         ([list(IDS), {}, np.array([[{}]], dtype=object)], "type 'O"),
@@ -102,6 +106,23 @@ def test_no_other_name_is_known(name, tmp_path):
 def test_bad_pickle(content, message, tmp_path):
     with pytest.raises(UserError, match=message):
         read_graph(save(tmp_path / "adj_mx.pkl", content), IDS)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pickle.PROTO + b"\x02]" + pickle.LONG_BINPUT + b"\xff\xff\xff\xff" + pickle.STOP,
+        pickle.PROTO + b"\x04" + pickle.BINBYTES8 + b"\xff\xff\xff\xff\xff\xff\xff\x0fabc" + pickle.STOP,
+        pickle.PROTO + b"\x04" + pickle.FRAME + b"\xff\xff\xff\xff\xff\xff\xff\x0f" + pickle.STOP,
+    ],
+)
+def test_a_pickle_cannot_ask_for_more_memory_than_it_is_long(program, tmp_path):
+    (tmp_path / "adj_mx.pkl").write_bytes(program)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"adj_mx\.pkl: \w+"):
+        read_graph(tmp_path / "adj_mx.pkl", IDS)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 def test_truncated_pickle(tmp_path):
@@ -135,6 +156,9 @@ def test_unknown_form_and_absent_file(tmp_path):
     with pytest.raises(UserError, match=r"unknown graph file extension '\.npz'"):
         read_graph(tmp_path / "g.npz", IDS)
     with pytest.raises(UserError, match="no such file"):
+        read_graph(tmp_path / "g.csv", IDS)
+    (tmp_path / "g.csv").mkdir()
+    with pytest.raises(UserError, match="a folder, not a file"):
         read_graph(tmp_path / "g.csv", IDS)
 
 

@@ -129,5 +129,5 @@ def test_tied_weights_are_kept_and_stay_tied(tmp_path):
     checkpoints, progress = Checkpoints(tmp_path, SIMULATED, {}), Progress("run")
     progress.add({"epoch": 1, "val_mae": 1.0}, {})
     checkpoints.save(model, torch.optim.AdamW(model.parameters()), progress)
-    checkpoints.load_weights(1, again, torch.device("cpu"))
+    checkpoints.load_best(again)
     assert torch.equal(again.other.weight, model.one.weight) and again.one.weight is again.other.weight
