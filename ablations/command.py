@@ -13,9 +13,20 @@ from typing import Any
 from ablations.arms import WINDOWS
 from ablations.budget_options import add_budget, given_budget, refuse_gpu_hours
 from ablations.matrix import Matrix, load_matrices
-from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots, trial_gpus
+from ablations.surroundings import (
+    add_surroundings,
+    check_before_training,
+    connect,
+    given_resources,
+    given_retries,
+    ray_address,
+    settle,
+    slots,
+    trial_gpus,
+)
 from altformer.errors import UserError
 from cluster.budget import NO_BUDGET, Budget, Spent
+from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
 
@@ -87,9 +98,10 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
             return 0, folders
         code = 0
         if not tuned:
-            code, budget = _tune([draft for own in drafts for draft in own], groups, args, connection, budget)
-            if code not in (0, 1):
+            code, left = _tune([draft for own in drafts for draft in own], groups, args, connection, budget)
+            if left is None:
                 return code, folders
+            budget = left
             groups = _announced(planned(), args, connection, budget)
         return max(code, _run_groups(groups, args, connection, budget)), folders
 
@@ -106,8 +118,11 @@ def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
 
 def _tune(
     drafts: Sequence[Any], groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget
-) -> tuple[int, Budget]:
-    """Tune the arms that are to be tuned; the exit code of that, and the budget that is left for the comparison."""
+) -> tuple[int, Budget | None]:
+    """Tune the arms that are to be tuned; the exit code of that, and the budget that is left for the comparison.
+
+    None for a budget: that was cut short, and there is no comparison now.
+    """
     from ablations.summary import print_end
     from ablations.tuned_arms import run_tuning
 
@@ -116,7 +131,13 @@ def _tune(
     code = 0
     for finished in run_tuning(drafts, partial(connect, None), mlflow_out, connection, budget, expected):
         print_end(finished)
+        if finished.problem:
+            print(f"Attention: {finished.problem}.")
         code = max(code, finished.exit_code)
+        if finished.outcome is not None and finished.outcome.cluster_lost:
+            raise RayGoneError(code)
+        if finished.is_cut_short:
+            return code, None
         if finished.outcome is not None:
             budget = budget.after(finished.outcome.spent)
     return code, budget
@@ -124,6 +145,7 @@ def _tune(
 
 def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget) -> list[Any]:
     """Say of each data set's matrices what is to run and what it is expected to take; returns them with that."""
+    from ablations.changed import refuse_changed
     from ablations.estimate import estimate, with_estimate
     from ablations.summary import print_group
 
@@ -132,6 +154,11 @@ def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any,
     refuse_gpu_hours(budget, gpus)
     if not 0 <= args.probe_seconds < math.inf:
         raise UserError(f"--probe-seconds must be 0 or more, got {args.probe_seconds:g}")
+    if args.strict:
+        refuse_changed(plan for group in groups for plan in group.plans)
+    to_run = [plan for group in groups for plan in group.plans if plan.to_run]
+    if to_run and not args.dry_run:
+        check_before_training((plan.data for plan in to_run), args.out, connection)
     announced = []
     for group in groups:
         found = estimate(group, at_once, gpus, connection, args.probe_seconds)
@@ -143,7 +170,7 @@ def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any,
 
 def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget = NO_BUDGET) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
-    from ablations.several import run_group, write_table
+    from ablations.several import run_group
     from ablations.summary import print_finished
 
     finished: list[Any] = []
@@ -152,16 +179,29 @@ def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any
         finished.append(run_group(group, partial(connect, None), mlflow_out, connection, budget))
         print_finished(finished[-1])
         budget = budget.after(finished[-1].spent)
-        if finished[-1].interrupted or finished[-1].budget:
+        if finished[-1].interrupted or finished[-1].budget or finished[-1].halted:
             for later in groups[place:]:
                 print(f"Not begun: {later.plans[0].data.name}")
             break
     else:
         asked = (args.dataset or "").strip() == AT_HAND or any(plan.matrix.paper_table for plan in groups[0].plans)
         if asked or len(groups) > 1:
-            print("Table over all data sets: " + ", ".join(map(str, write_table(finished, args.out))))
+            print(_table_over_all(finished, args.out))
     code: int = max(one.exit_code for one in finished)
+    if finished[-1].cluster_lost:
+        raise RayGoneError(code)
     return code
+
+
+def _table_over_all(finished: Sequence[Any], out: Path) -> str:
+    """Write the table over all data sets; where it is, or why it is not there."""
+    from ablations.running import cannot_write
+    from ablations.several import write_table
+
+    try:
+        return "Table over all data sets: " + ", ".join(map(str, write_table(finished, out)))
+    except OSError as error:
+        return f"Attention: {cannot_write(out, error)}."
 
 
 def _datasets(text: str | None) -> list[str | None]:
@@ -212,8 +252,11 @@ def _draft(
 
 
 def _with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
-    """The matrix with the scheduler and resources given on the command line."""
-    changes: dict[str, Any] = {"resources": given_resources(matrix.resources, args)}
+    """The matrix with the scheduler, resources and retries given on the command line."""
+    changes: dict[str, Any] = {
+        "resources": given_resources(matrix.resources, args),
+        "retries": given_retries(matrix.retries, args),
+    }
     if args.scheduler and args.scheduler != matrix.scheduler.type:
         changes["scheduler"] = args.scheduler
     return matrix.changed(changes)

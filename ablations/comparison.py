@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cells import MISSING, CellResult, by_seed
+from ablations.folders import PLAN, find_matrix
 from ablations.matrix import Matrix
-from ablations.reported import PLAN, find_matrix, read_reported
+from ablations.reported import read_reported
 from ablations.statistics import Comparison, Summary, compare_all, summarise
 from altformer.errors import UserError, unknown_name
 from experiments.cell import read_record

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from ablations.claims import Alias, Claim, PublishedModel, text_keys
 from ablations.early_stopping import Asha, Futility, NoScheduler
@@ -15,11 +15,14 @@ from ablations.per_profile import TAKES_BOTH, PerProfile, for_profile, is_per_pr
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
-from experiments.compose import find_experiment
-from experiments.yaml_file import read_yaml
+from cluster.retries import Retries
+from experiments.compose import Layer, find_experiment, settings_over
+from experiments.mistakes import explain, place_of, shortened
+from experiments.yaml_file import as_written, read_yaml
 
 PACKAGE = Path(__file__).parent
 PER_PROFILE = ("grid", "zip", "arms", "settings", "tune_per_arm")  # where a value may be one for each profile
+COMMAND_LINE = "command line"  # the place of what is in no file
 ALL = "all"  # the name of all shipped matrices together
 OBJECTIVES = ("val_mae", "val_rmse", "val_mape", "val_mae_3", "val_mae_6", "val_mae_12", "val_mae_unmasked")
 
@@ -82,6 +85,7 @@ class Matrix(Strict):
     looks: int = Field(1, ge=1)
     tune_per_arm: dict[str, Values] = Field(default_factory=dict)
     resources: Resources = Resources()
+    retries: Retries = Retries()
     claims: tuple[Claim, ...] = ()
     aliases: dict[str, Alias] = Field(default_factory=dict)
     published: dict[str, dict[str, PublishedModel]] = Field(default_factory=dict)
@@ -159,6 +163,11 @@ class Matrix(Strict):
         except UserError as error:
             raise UserError(f"{self.where('base')}: {error}") from None
 
+    def settings_over(self, settings: Mapping[str, Any]) -> Layer:
+        """The ``settings`` of ``--set`` over the matrix's own, each with its place."""
+        folder = self._path.parent if self._path else Path()
+        return settings_over(self.settings, lambda key: self.where("settings", key), folder, settings)
+
     def of(self, profile: str) -> Matrix:
         """The same matrix with every ``{quick: ..., full: ...}`` in its arms and settings settled for a profile."""
         return self.model_copy(update={name: for_profile(getattr(self, name), profile) for name in PER_PROFILE})
@@ -168,7 +177,7 @@ class Matrix(Strict):
         try:
             matrix = Matrix.model_validate({**self.model_dump(), **changes})
         except ValidationError as error:
-            raise _user_error(error, None, {}) from None
+            raise explain(error, Matrix, None, {}, COMMAND_LINE) from None
         matrix._path, matrix._lines = self._path, self._lines
         return matrix
 
@@ -176,7 +185,7 @@ class Matrix(Strict):
         """``file:line`` of a key (or of the nearest one around it); the matrix's name where it comes from no file."""
         if self._path is None:
             return f"matrix '{self.name}'"
-        return _place(self._path, self._lines, keys)
+        return place_of(self._path, self._lines, keys, COMMAND_LINE)
 
 
 def restore_matrix(values: Mapping[str, Any], file: str | None) -> Matrix:
@@ -202,11 +211,12 @@ def make_matrix(values: Any, place: Path = Path("matrix"), lines: dict[str, int]
     try:
         matrix = Matrix.model_validate(values)
     except ValidationError as error:
-        raise _user_error(error, place, lines) from None
+        raise explain(error, Matrix, place, lines, COMMAND_LINE) from None
     for section in PER_PROFILE:
         if found := partial_mapping(getattr(matrix, section), (section,)):
-            keys, given = _without_block(found[0]), found[1]
-            raise UserError(f"{_place(place, lines, keys)}: {'.'.join(keys)}: {TAKES_BOTH}, got {_short(given)}")
+            keys, given = as_written(lines, found[0])[0], found[1]
+            at = place_of(place, lines, found[0], COMMAND_LINE)
+            raise UserError(f"{at}: {'.'.join(keys)}: {TAKES_BOTH}, got {shortened(given)}")
     return matrix
 
 
@@ -248,53 +258,3 @@ def load_matrices(names: Sequence[str]) -> list[Matrix]:
 def shipped_matrices() -> list[Path]:
     """The files of the matrices that ``altformer ablate all`` runs, by name."""
     return [path for path in sorted(PACKAGE.glob("*.yaml")) if load_matrix(path).part_of_all]
-
-
-def _place(path: Path | None, lines: dict[str, int], keys: tuple[str, ...]) -> str:
-    for end in range(len(keys), 0, -1):
-        if line := lines.get(".".join(keys[:end])):
-            return f"{path}:{line}"
-    return str(path or "command line")
-
-
-def _user_error(error: ValidationError, path: Path | None, lines: dict[str, int]) -> UserError:
-    """The first error of a validation, with its place in the file; an unknown key with the nearest known one."""
-    errors = error.errors()
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a typo is why one is missing
-    keys = tuple(str(key) for key in first["loc"])
-    if keys[0] == "scheduler" and len(keys) > 1 and keys[1] in ("none", "asha", "futility"):
-        keys = (keys[0], *keys[2:])  # pydantic names the member of the union too
-    keys = _without_block(keys)
-    place = _place(path, lines, keys)
-    if first["type"] == "extra_forbidden":
-        return unknown_name("key", keys[-1], _known_keys(keys[:-1]), place)
-    if first["type"] == "missing":
-        return UserError(f"{place}: '{'.'.join(keys)}' is missing")
-    message = first["msg"].removeprefix("Value error, ")
-    return UserError(f"{place}: {'.'.join(keys)}: {message}, got {_short(first['input'])}")
-
-
-def _without_block(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Keys without the number of a grid or zip: most often a single block, written without a list around it."""
-    return (keys[0], *keys[2:]) if keys[0] in ("grid", "zip") and len(keys) > 1 and keys[1].isdigit() else keys
-
-
-def _known_keys(parents: tuple[str, ...]) -> list[str]:
-    if parents[:1] == ("claims",):
-        return [field.alias or name for name, field in Claim.model_fields.items()]
-    if parents[:1] == ("aliases",):
-        return list(Alias.model_fields)
-    if parents == ("scheduler",):
-        return sorted({*Asha.model_fields, *Futility.model_fields})
-    models: dict[tuple[str, ...], type[BaseModel]] = {
-        (): Matrix,
-        ("seeds",): PerProfile,
-        ("scheduler", "grace_period"): PerProfile,
-        ("resources",): Resources,
-    }
-    return list(models[parents].model_fields)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

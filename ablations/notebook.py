@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.folders import find_matrix
 from ablations.matrix import Matrix, make_matrix, matrix_file
 from ablations.matrix import load_matrix as read_matrix
 from ablations.rebuilding import rebuild
-from ablations.reported import TABLE, Reported, find_matrix, read_reported
+from ablations.reported import TABLE, Reported, read_reported
 from altformer.errors import UserError, unknown_name
 from experiments.provenance import as_command
 

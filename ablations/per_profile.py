@@ -23,7 +23,11 @@ class PerProfile(Strict):
     @model_validator(mode="before")
     @classmethod
     def _plain_number(cls, value: Any) -> Any:
-        return {"quick": value, "full": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"quick": value, "full": value}
+        if not isinstance(value, Mapping | PerProfile):
+            raise ValueError("takes a whole number, or {quick: 1, full: 3}")
+        return value
 
     def of(self, profile: str) -> int:
         """The number for a profile; every profile but ``quick`` counts as full."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ablations.arms import Arm
@@ -32,6 +33,11 @@ class PlannedCell:
     def name(self) -> str:
         """For people: arm and seed."""
         return f"{self.arm} seed {self.seed}"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last attempt failed."""
+        return self.record is not None and self.record["status"] == "failed"
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,17 @@ class Plan:
         """Cells that are not settled."""
         return [planned for planned in self.cells if not self.settled(planned)]
 
-    def refreshed(self) -> Plan:
-        """The same plan with the cells' records as they are on disk now."""
-        cells = [PlannedCell(at.arm, at.seed, at.cell, read_record(at.cell.folder)) for at in self.cells]
-        return replace(self, cells=cells)
+    def refreshed(self, unwritten: Mapping[str, Record] = MappingProxyType({})) -> Plan:
+        """The same plan with the cells' records as they are now: on disk, or by hash among the ``unwritten``.
+
+        That a cell has failed is not forgotten where there was no room to write it.
+        """
+
+        def record(at: PlannedCell) -> Record | None:
+            known = at.record if at.has_failed else None
+            return unwritten.get(at.cell.hash) or read_record(at.cell.folder) or known
+
+        return replace(self, cells=[replace(at, record=record(at)) for at in self.cells])
 
     def write(self) -> None:
         """Write ``plan.json``: the matrix, its arms, every cell with its hash; ``tuned.json`` where arms were tuned."""
@@ -116,9 +129,11 @@ class Plan:
 
 def is_settled(planned: PlannedCell, scheduler: Mapping[str, Any]) -> bool:
     """Whether a cell need not run under a rule, given as it is noted in the records of cells it stops."""
-    record = planned.record
-    if record is None:
-        return False
+    return planned.record is not None and settles(planned.record, scheduler)
+
+
+def settles(record: Record, scheduler: Mapping[str, Any]) -> bool:
+    """Whether the cell of a record need not run under a rule."""
     if record["status"] == "stopped":
         return _is_by(record["stopped_by"], scheduler)
     return record["status"] in ("done", "diverged")

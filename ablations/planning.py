@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,8 +28,8 @@ from ablations.plan import Plan, PlannedCell, is_settled
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
-from altformer.model.build import build_model, count_parameters
-from altformer.model.shape import ForecastShape
+from altformer.fit_check import check_fit
+from altformer.model.build import count_parameters
 from experiments.cell import Machine, make_cell, read_record
 from experiments.compose import compose
 from experiments.fields import locate
@@ -63,14 +62,7 @@ def compose_with(matrix: Matrix, settings: Mapping[str, Any], **layers: Any) -> 
     The matrix is settled for the profile; ``layers`` are those of ``compose``. UserError for a mistake in the matrix's
     ``settings``, with its file and line.
     """
-    settings_fields(matrix)
-    try:
-        return compose(matrix.base_file, settings={**matrix.settings, **settings}, **layers)
-    except UserError as error:
-        text = str(error)
-        for name in matrix.settings.keys() - settings.keys():
-            text = re.sub(rf"--set {re.escape(name)}\b", matrix.where("settings", name).replace("\\", r"\\"), text)
-        raise UserError(text) from None
+    return compose(matrix.base_file, settings=matrix.settings_over(settings), **layers)
 
 
 def make_plan(
@@ -96,6 +88,7 @@ def make_plan(
     as_written, matrix = matrix, matrix.of(profile)
     arms, notes = _arms_on(data, matrix, tuning)
     configs = configurations(matrix, arms, dataset, profile, settings)
+    params = {arm.name: _parameters(arm, configs[arm.name], data) for arm in arms}
     _refuse_late_grace(matrix, profile, configs)
     _refuse_futility_without_baseline(matrix)
     folder = out.resolve() / f"{matrix.slug}-{data.name}-{_short(matrix, data, machine, profile, settings)}"
@@ -114,7 +107,6 @@ def make_plan(
         if not all(is_settled(at, scheduler) for at in more):
             break
         cells += more
-    params = {name: _parameters(config, data) for name, config in configs.items()}
     return Plan(
         matrix=matrix,
         arms=arms,
@@ -190,10 +182,15 @@ def _claimed_parameters(
     if not about:
         return {}
     matrix = matrix.of("full")
-    configs = configurations(matrix, expand(matrix), dataset, "full", settings)
-    return {name: _parameters(config, data) for name, config in configs.items() if name in {*about, matrix.baseline}}
+    arms = expand(matrix)
+    configs = configurations(matrix, arms, dataset, "full", settings)
+    counted = [arm for arm in arms if arm.name in {*about, matrix.baseline}]
+    return {arm.name: _parameters(arm, configs[arm.name], data) for arm in counted}
 
 
-def _parameters(config: Config, data: TrafficData) -> int:
-    """Count on a model built for it; UserError where model and windows do not fit."""
-    return count_parameters(build_model(config.model, ForecastShape.of(config, data)))
+def _parameters(arm: Arm, config: Config, data: TrafficData) -> int:
+    """Count on a model built for the data; UserError with the arm's place where the two do not fit."""
+    try:
+        return count_parameters(check_fit(config, data))
+    except UserError as error:
+        raise UserError(f"{arm.where}: arm '{arm.name}': {error}") from None

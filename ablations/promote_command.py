@@ -70,7 +70,8 @@ def choose(name: str, out: Path) -> Chosen:
     seed. The test set has no part in it.
     """
     from ablations.comparison import is_matrix, split_arm
-    from ablations.reported import PLAN, find_matrix, read_reported
+    from ablations.folders import PLAN, find_matrix
+    from ablations.reported import read_reported
     from experiments.runs import find_run
 
     if (found := split_arm(name, out)) is not None:

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write every report anew, and for several matrices a page over them; exit code 0."""
+    from ablations.folders import find_matrix
     from ablations.rebuilding import files_of, page_folder, rebuild, write_page
-    from ablations.reported import find_matrix
 
     folders = list(dict.fromkeys(find_matrix(name, args.out).resolve() for name in args.runs))
     if args.output is not None and len(folders) == 1:

@@ -12,14 +12,15 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablations.arms import Arm
 from ablations.cells import CellResult, read_cells
+from ablations.folders import PLAN
 from ablations.matrix import Matrix, restore_matrix
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
-from altformer.errors import UserError, unknown_name
+from altformer.errors import UserError
 from altformer.files import write_json
 from experiments.cell import read_record
 
-PLAN, RUN, TABLE = "plan.json", "run.json", "cells.csv"
+RUN, TABLE = "run.json", "cells.csv"
 RUN_SCHEMA = 1
 
 Content = TypeVar("Content", bound=BaseModel)
@@ -132,27 +133,6 @@ def read_reported(folder: Path) -> Reported:
 def report_of(folder: Path) -> ReportData:
     """The content of a matrix folder's report; UserError as ``read_reported``."""
     return read_reported(folder).report
-
-
-def find_matrix(name: str, out: Path) -> Path:
-    """The folder of a matrix, given by its path or by its name (its beginning is enough) below ``out``; UserError."""
-    path = Path(name)
-    if (path / PLAN).is_file():
-        return path
-    if path.is_dir():
-        raise UserError(f"{name}: no folder of a matrix, it has no {PLAN}; `altformer ablate ...` writes one")
-    folders = [found.parent for found in sorted(out.glob(f"*/{PLAN}"))]
-    fitting = [folder for folder in folders if folder.name == name]
-    fitting = fitting or [folder for folder in folders if folder.name.startswith(f"{name}-")]
-    if len(fitting) > 1:  # the folder of its tuning phase is only meant when it is named
-        fitting = [folder for folder in fitting if not folder.name.startswith(f"{name}-tuning-")]
-    if len(fitting) > 1:
-        raise UserError(f"matrix '{name}' stands for {len(fitting)} folders: {', '.join(at.name for at in fitting)}")
-    if fitting:
-        return fitting[0]
-    if not folders:
-        raise UserError(f"unknown matrix '{name}': {out} has none yet; `altformer ablate ...` makes them")
-    raise unknown_name("matrix", name, [folder.name for folder in folders], str(out))
 
 
 def _read(path: Path, kind: type[Content]) -> Content:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ablations.cells import CellResult, read_cells, write_cells
 from ablations.further_seeds import looks_of, with_look
+from ablations.matrix_lock import only_writer
 from ablations.plan import Plan
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
@@ -19,10 +20,14 @@ from ablations.reported import has_run, write_run
 from ablations.statistics import MIN_SEEDS
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
+from altformer.files import DiskFullError
 from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection
-from cluster.work import Outcome
+from cluster.work import FaultKind, Outcome
 from experiments import provenance
+
+if TYPE_CHECKING:
+    from ablations.trials import Trained
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 BUDGET_CODE = 3
@@ -32,29 +37,34 @@ BUDGET_CODE = 3
 class Finished:
     """A matrix after its run: the plan with the records as they are now, the report, and the outcome of the run.
 
-    ``outcome`` is None when there was nothing to run.
+    ``outcome`` is None when there was nothing to run. ``problem`` says why the report could not be written, ``lost``
+    how many attempts at cells were followed by another, by what ended them.
     """
 
     plan: Plan
     report: ReportData
     outcome: Outcome | None
+    problem: str | None = None
+    lost: Mapping[FaultKind, int] = field(default_factory=dict)
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether a signal or the budget ended the run."""
+        """Whether a signal or the budget ended the run, or going on was pointless."""
         outcome = self.outcome
-        return outcome is not None and bool(outcome.interrupted or (outcome.budget and outcome.left))
+        return outcome is not None and bool(outcome.interrupted or outcome.halted or (outcome.budget and outcome.left))
 
     @property
     def exit_code(self) -> int:
-        """0 when every cell has a result (diverged is one), 1 when one has none, 3 when a budget ended it before that,
-        130 / 143 after a signal.
+        """0 when every cell has a result (diverged is one), 1 when one has none or the report could not be written,
+        3 when a budget ended it before that, 130 / 143 after a signal.
         """
         if self.outcome is not None and self.outcome.interrupted:
             return SIGNAL_CODES.get(self.outcome.interrupted, 1)
+        if self.outcome is not None and self.outcome.halted:
+            return 1
         if self.outcome is not None and self.outcome.budget and self.outcome.left:
             return BUDGET_CODE
-        return 1 if self.plan.to_run else 0
+        return 1 if self.plan.to_run or self.problem else 0
 
 
 def run_plan(
@@ -72,39 +82,104 @@ def run_plan(
     Without a connection ``connect`` makes one, but only if there is a cell to run; a matrix that is finished and
     reported on is only read. MLflow's files go below ``mlflow_out`` (None: no MLflow). Without ``train`` nothing is
     run: the cells are reported on as they are. A ``budget`` may end the run before it is through. UserError when
-    another process runs this very matrix.
+    another process runs this very matrix, or its folder cannot be written; once cells are trained, a report that
+    cannot be written is the result's ``problem``.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _refusal(plan.folder):
+        plan.folder.mkdir(parents=True, exist_ok=True)
     plan = with_look(plan)
-    with _only_writer(plan.folder):
+    with only_writer(plan.folder):
         if _is_reported(plan, mlflow_out):
             return Finished(plan, build_report(plan.matrix, plan.arms, _results(plan, plan, None), _info(plan)), None)
-        plan.write()
-        write_run(plan.folder, plan.matrix, _info(plan), [at.cell.hash for at in plan.to_run if train])
+        with _refusal(plan.folder):
+            _begin(plan, train)
         started_by = {**provenance.started_by(), "scheduler": plan.scheduler, "matrix": plan.folder.name}
         tracker = MatrixTracker(plan, mlflow_out, started_by)
-        outcome, started = None, time.perf_counter()
+        trained, started = None, time.perf_counter()
         try:
             if plan.to_run and train and not (budget.reached() or budget.cells_left == 0):
-                from ablations.trials import run_unsettled  # Ray, only where something runs
-
-                with nullcontext(connection) if connection else connect() as there:
-                    outcome = run_unsettled(plan, there, tracker, started_by, budget)
-            now = with_look(plan.refreshed())
+                trained = _train(plan, connect, connection, tracker, started_by, budget)
+            now = with_look(plan.refreshed(trained.unwritten if trained else {}))
             tracker.flush()
             results = _results(plan if train else now, now, tracker)
-            write_cells(plan.folder / "cells.csv", results)
-            info = _info(plan, outcome, time.perf_counter() - started)
+            info = _info(plan, trained.outcome if trained else None, time.perf_counter() - started)
             report = build_report(plan.matrix, plan.arms, results, info)
-            report_with(report, plan.folder)
-            now.write()
-            write_run(plan.folder, plan.matrix, info, [at.cell_hash for at in results if not at.reused])
+            problem = _written(now, results, info, report, report_with)
             tracker.log_report(report)
         finally:
             tracker.close()
     if tracker.problem:
         print(tracker.problem)
-    return Finished(now, report, outcome)
+    return Finished(now, report, trained.outcome if trained else None, problem, trained.lost if trained else {})
+
+
+def _begin(plan: Plan, train: bool) -> None:
+    """Write down what is going to be run; what is finished already is written with its report."""
+    if plan.to_run:
+        plan.write()
+        write_run(plan.folder, plan.matrix, _info(plan), [at.cell.hash for at in plan.to_run if train])
+
+
+def _train(
+    plan: Plan,
+    connect: Callable[[], Connection],
+    connection: Connection | None,
+    tracker: MatrixTracker,
+    started_by: Mapping[str, Any],
+    budget: Budget,
+) -> Trained:
+    """Run the cells on the connection, or on one for this alone. Of a cluster that is gone it is said at once."""
+    from ablations.trials import run_unsettled  # Ray, only where something runs
+
+    there = connection or connect()
+    try:
+        trained = run_unsettled(plan, there, tracker, started_by, budget)
+        there.lost = trained.outcome.cluster_lost
+    finally:
+        if connection is None:
+            there.disconnect()
+    if there.lost:
+        print(ended_early(trained.outcome.halted or "the cluster is gone"), flush=True)
+    return trained
+
+
+def _written(
+    now: Plan,
+    results: Sequence[CellResult],
+    info: RunInfo,
+    report: ReportData,
+    report_with: Callable[[ReportData, Path], Path],
+) -> str | None:
+    """Write all files of a report; why that failed, if it did: what was trained must be shown in any case."""
+    folder = now.folder
+    try:
+        write_cells(folder / "cells.csv", results)
+        report_with(report, folder)
+        now.write()
+        write_run(folder, now.matrix, info, [at.cell_hash for at in results if not at.reused])
+    except OSError as error:
+        return cannot_write(folder, error)
+    return None
+
+
+def ended_early(why: str) -> str:
+    """The sentence on what made it pointless to go on."""
+    return f"Ended early: {why.rstrip('.')}."
+
+
+def cannot_write(folder: Path, error: OSError) -> str:
+    """What to say of a report that could not be written for want of space or permission."""
+    advice = "" if isinstance(error, DiskFullError) else "; mend that and give the same command again"
+    return f"the report in {folder} could not be written: {error.strerror}{advice}"
+
+
+@contextmanager
+def _refusal(folder: Path) -> Iterator[None]:
+    """UserError, before anything is trained, for a folder that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; nothing was trained") from error
 
 
 def _is_reported(plan: Plan, mlflow_out: Path | None) -> bool:
@@ -147,14 +222,3 @@ def _results(before: Plan, now: Plan, tracker: MatrixTracker | None) -> list[Cel
         )
         for at in now.cells
     ]
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Hold the matrix's lock; UserError when another process has it (it is freed by the system when that dies)."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: this matrix is being run by another process; wait for it or end it") from error
-        yield

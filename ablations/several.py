@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.overview import write_overview
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
 from ablations.report_files import write_tables
-from ablations.running import BUDGET_CODE, Finished, run_plan
+from ablations.running import BUDGET_CODE, Finished, cannot_write, run_plan
 from ablations.tracking import attach
 from ablations.union import joins, make_union
 from cluster.budget import NO_BUDGET, NOTHING, Budget, Spent
@@ -37,17 +37,31 @@ class Group:
 
 @dataclass(frozen=True)
 class FinishedGroup:
-    """The matrices of one data set after their run; after an interruption only the union has finished."""
+    """The matrices of one data set after their run; after an interruption only the union has finished.
+
+    ``problem`` says why the page over them could not be written.
+    """
 
     group: Group
     union: Finished | None
     matrices: Sequence[Finished]
     summary: Path | None
+    problem: str | None = None
 
     @property
     def interrupted(self) -> str | None:
         """The signal that ended it, if one did."""
         return next(filter(None, (outcome.interrupted for outcome in self.outcomes)), None)
+
+    @property
+    def halted(self) -> bool:
+        """Whether going on was pointless."""
+        return any(outcome.halted for outcome in self.outcomes)
+
+    @property
+    def cluster_lost(self) -> bool:
+        """Whether Ray must not be used any more in this process."""
+        return any(outcome.cluster_lost for outcome in self.outcomes)
 
     @property
     def outcomes(self) -> Sequence[Outcome]:
@@ -68,7 +82,9 @@ class FinishedGroup:
     def exit_code(self) -> int:
         """As of a single matrix: the code of a signal, else 3 after a budget, else 1 when a cell has no result."""
         codes = [one.exit_code for one in (self.union, *self.matrices) if one is not None]
-        return BUDGET_CODE if self.budget and not self.interrupted else max(codes, default=0)
+        if self.budget and not self.interrupted and not self.halted:
+            return BUDGET_CODE
+        return max([*codes, 1 if self.problem else 0])
 
 
 def make_group(name: str, plans: Sequence[Plan], out: Path) -> Group:
@@ -85,9 +101,9 @@ def run_group(
 ) -> FinishedGroup:
     """Train every distinct cell once, then let each matrix report (searches run their own cells then).
 
-    The ``budget`` is of all matrices together; when it is spent each still reports on the cells it has. Everything that
-    finished is kept after an interruption, and the same call goes on. Writes ``summary.md`` over all matrices into the
-    union's folder.
+    The ``budget`` is of all matrices together; when it is spent each still reports on the cells it has, and likewise
+    when going on has become pointless. Everything that finished is kept after an interruption, and the same call goes
+    on. Writes ``summary.md`` over all matrices into the union's folder.
     """
     union = None
     if group.union is not None:
@@ -95,20 +111,33 @@ def run_group(
         if union.outcome is not None and union.outcome.interrupted:
             return FinishedGroup(group, union, [], None)
     finished: list[Finished] = []
+    failed = {at.cell.hash: at.record for at in union.plan.cells if at.has_failed and at.record} if union else {}
     for plan in group.plans:
-        train = not group.in_union(plan)  # a cell that has failed just now is not tried again in each matrix
-        left = budget.after(FinishedGroup(group, union, finished, None).spent)
-        finished.append(run_plan(plan.refreshed(), connect, mlflow_out, connection, train=train, budget=left))
+        so_far = FinishedGroup(group, union, finished, None)
+        # a cell that has failed just now is not tried again in each matrix
+        train = not group.in_union(plan) and not so_far.halted
+        left = budget.after(so_far.spent)
+        finished.append(run_plan(plan.refreshed(failed), connect, mlflow_out, connection, train=train, budget=left))
         done = FinishedGroup(group, union, finished, None)
         if done.interrupted:
             return done
-    summary = None
-    if group.union is not None and union is not None:
-        summary, before = group.union.folder / "summary.md", _text(group.union.folder / "summary.md")
-        write_overview(group.union.folder, union, finished)
-        if mlflow_out is not None and _text(summary) != before:  # written only now, after the union's own log
-            attach(group.union, mlflow_out, [(summary, "")])
-    return FinishedGroup(group, union, finished, summary)
+    if group.union is None or union is None:
+        return FinishedGroup(group, union, finished, None)
+    return _with_overview(group.union, FinishedGroup(group, union, finished, None), mlflow_out)
+
+
+def _with_overview(plan: Plan, done: FinishedGroup, mlflow_out: Path | None) -> FinishedGroup:
+    """Write the page over all matrices beside the union's cells, and log it."""
+    assert done.union is not None
+    summary = plan.folder / "summary.md"
+    before = _text(summary)
+    try:
+        write_overview(plan.folder, done.union, done.matrices)
+    except OSError as error:
+        return replace(done, problem=cannot_write(plan.folder, error))
+    if mlflow_out is not None and _text(summary) != before:  # written only now, after the union's own log
+        attach(plan, mlflow_out, [(summary, "")])
+    return replace(done, summary=summary)
 
 
 def _text(path: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -12,17 +12,28 @@ from rich.text import Text
 
 from ablations.arms import Arm
 from ablations.cells import read_cells
+from ablations.changed import reruns
 from ablations.estimate import Estimate
 from ablations.estimate_text import cell_time, expectation_lines, power_text
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData, metric_name
-from ablations.running import Finished
+from ablations.running import Finished, ended_early
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
 from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import duration
+from cluster.work import FaultKind
 from experiments.provenance import versions
 
+FEW = 3  # names of cells in a line
+WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
+    "error": "an error",
+    "died": "a process died",
+    "node": "a node was lost",
+    "memory": "out of memory",
+    "disk": "disk full",
+    "hang": "hung",
+}
 QUICK = "Profile quick: sized for a CPU; its numbers are not comparable with published ones."
 
 
@@ -42,11 +53,13 @@ def print_finished(finished: FinishedGroup) -> None:
     for one in finished.matrices:
         print(f"\n{one.report.title}\n{one.report.summary}")
         _print_claims(one.report)
-        print(f"Report: {one.plan.folder / 'report.md'}")
+        _print_report(one, "report.md")
     cells = {at.cell.hash: at for one in (finished.union, *finished.matrices) if one for at in one.plan.cells}
     print(f"\nCells: {_counts(cells.values())}")
     if finished.summary is not None:
         print(f"Summary of {len(finished.matrices)} matrices: {finished.summary}")
+    elif finished.problem:
+        print(f"Attention: {finished.problem}.")
     if finished.union is not None and finished.union.report.marker:
         print(finished.union.report.marker)
     for run in filter(None, (finished.union, *finished.matrices)):
@@ -70,6 +83,7 @@ def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget:
     Console().print(table)
     for note in dict.fromkeys(note for plan in group.plans for note in plan.notes):
         print(f"Note: {note}")
+    _print_changes(group.plans)
     _warn_of_other_torch(group.plans)
     for key, names in shared.items():
         print(f"{key[:8]} is one cell: {', '.join(names)}")
@@ -107,6 +121,7 @@ def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget:
     console.print(table)
     for note in plan.notes:
         print(f"Note: {note}")
+    _print_changes([plan])
     _warn_of_other_torch([plan])
     machine = plan.cells[0].cell.machine
     print(
@@ -151,7 +166,8 @@ def print_result(finished: Finished) -> None:
     print(report.summary)
     _print_claims(report)
     print(f"Cells: {_counts(plan.cells)}")
-    print(f"Report: {plan.folder / 'report.html'} (beside it: report.md, report.tex, cells.csv)")
+    _print_failures(finished)
+    _print_report(finished, "report.html", " (beside it: report.md, report.tex, cells.csv)")
     table_of_cells = plan.folder / "cells.csv"
     if table_of_cells.is_file() and any(row["mlflow_run_id"] for row in read_cells(table_of_cells)):
         out = plan.cells[0].cell.folder.parents[1]
@@ -160,11 +176,19 @@ def print_result(finished: Finished) -> None:
 
 
 def print_end(finished: Finished) -> None:
-    """What ended a run before its last cell, what is left of it, and how to go on."""
+    """Attempts that were lost; what ended a run before its last cell, what is left of it, and how to go on."""
     outcome, left = finished.outcome, finished.plan.to_run
-    if outcome is None or not (outcome.interrupted or outcome.budget):
+    if finished.lost:
+        print(f"Attempts lost: {lost_text(finished.lost)}. Each cell went on from its last checkpoint.")
+    if outcome is None or not (outcome.interrupted or outcome.budget or outcome.halted):
         return
-    why = f"Interrupted ({outcome.interrupted})" if outcome.interrupted else f"The budget of {outcome.budget} is spent"
+    why = "Finished"
+    if outcome.interrupted:
+        why = f"Interrupted ({outcome.interrupted}): finished"
+    elif not outcome.halted:
+        why = f"The budget of {outcome.budget} is spent: finished"
+    elif not outcome.cluster_lost:  # of which it is said already
+        print(ended_early(outcome.halted))
     expected, ended = finished.plan.expected, outcome.ended
     known = [
         max(expected[key] - (ended[key].seconds if key in ended else 0.0), 0.0)
@@ -175,7 +199,32 @@ def print_end(finished: Finished) -> None:
     if left and len(known) == len(left):
         at_once = max(min(outcome.slots, len(left)), 1)
         rest += f", about {duration(sum(known) / at_once)}"
-    print(f"{why}: finished cells and checkpoints are kept and {rest}; the same command goes on.", flush=True)
+    print(f"{why} cells and checkpoints are kept and {rest}; the same command goes on.", flush=True)
+
+
+def lost_text(lost: Mapping[FaultKind, int]) -> str:
+    """How many attempts were lost, by what ended them: ``3 (2 a process died, 1 a node was lost)``."""
+    return f"{sum(lost.values())} ({', '.join(f'{count} {WHAT_WENT_WRONG[kind]}' for kind, count in lost.items())})"
+
+
+def _print_report(finished: Finished, name: str, beside: str = "") -> None:
+    """Where the report is, or why it is not there."""
+    if finished.problem:
+        print(f"Attention: {finished.problem}.")
+    else:
+        print(f"Report: {finished.plan.folder / name}{beside}")
+
+
+def _print_failures(finished: Finished) -> None:
+    """The last words of cells that have failed, each with the cells it is true of."""
+    alike: dict[str, list[str]] = {}
+    for at in finished.plan.cells:
+        if at.record is not None and at.has_failed:
+            lines = (at.record["error"] or "").strip().splitlines() or ["failed without a word"]
+            alike.setdefault(lines[-1], []).append(at.name)
+    for why, names in alike.items():
+        shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+        print(f"Failed: {shown}: {why}")
 
 
 def _print_claims(report: ReportData) -> None:
@@ -187,6 +236,12 @@ def _print_claims(report: ReportData) -> None:
 def _counts(cells: Iterable[PlannedCell]) -> str:
     counts = Counter(at.record["status"] if at.record else "not run" for at in cells)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+
+def _print_changes(plans: Iterable[Plan]) -> None:
+    """Say which cells were done and run again, and what has changed since."""
+    for rerun in dict.fromkeys(str(rerun) for plan in plans for rerun in reruns(plan)):
+        print(f"Changed: {rerun}")
 
 
 def _warn_of_other_torch(plans: Iterable[Plan]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from altformer.errors import UserError
 from cluster.resources import Resources
+from cluster.retries import Retries
 from experiments.cell import Machine
 
 
@@ -20,6 +22,17 @@ def add_surroundings(parser: argparse.ArgumentParser, owner: str) -> None:
     parser.add_argument("--workers", type=int, help=f"DDP workers per trial (default: the {owner}'s)")
     parser.add_argument("--cpus-per-worker", type=int, help=f"CPU threads per worker (default: the {owner}'s)")
     parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
+    parser.add_argument(
+        "--retries",
+        type=int,
+        metavar="N",
+        help="how often a cell is tried again whose process died, hung or lacked memory (default: 3; 0: never)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse where a cell that was done would run again, since code, configuration, data or machine changed",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
 
 
@@ -51,6 +64,15 @@ def given_resources(resources: Resources, args: argparse.Namespace) -> dict[str,
     return {**resources.model_dump(), **given}
 
 
+def given_retries(retries: Retries, args: argparse.Namespace) -> Retries:
+    """How often cells are tried again, with what the command line says of it."""
+    if args.retries is None:
+        return retries
+    if args.retries < 0:
+        raise UserError(f"--retries must be 0 or more, got {args.retries}")
+    return retries.model_copy(update={"per_cell": args.retries})
+
+
 def slots(resources: Resources, connection: Any) -> int:
     """Trials at once: on the cluster, or on the Ray that would be started here."""
     there = nodes(connection)
@@ -77,3 +99,12 @@ def local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def check_before_training(data: Iterable[Any], out: Path, connection: Any) -> None:
+    """Before cells are trained on these readings: print what slows them down here; ClusterError for what they lack."""
+    from cluster.preflight import check_machine
+
+    data_bytes = sum({one.identity: one.values.nbytes for one in data}.values())
+    for notice in check_machine(out, connection is None, data_bytes):
+        print(f"Attention: {notice}", flush=True)

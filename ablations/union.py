@@ -11,6 +11,7 @@ from ablations.arms import Arm
 from ablations.early_stopping import Asha, NoScheduler
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell
+from cluster.retries import Retries
 
 
 def joins(plan: Plan, first: Plan) -> bool:
@@ -46,6 +47,7 @@ def make_union(name: str, plans: Sequence[Plan], out: Path) -> Plan | None:
         scheduler=NoScheduler(),
         objective=first.matrix.objective,
         resources=first.matrix.resources,
+        retries=_retries(together),
     )
     return Plan(
         matrix=matrix,
@@ -76,6 +78,12 @@ def shared_cells(plans: Sequence[Plan]) -> Mapping[str, list[str]]:
 
 def _all_cells(plans: Sequence[Plan]) -> list[tuple[Plan, PlannedCell]]:
     return [(plan, at) for plan in plans for at in plan.cells]
+
+
+def _retries(plans: Sequence[Plan]) -> Retries:
+    """As many as any of the matrices allows."""
+    own = [plan.matrix.retries for plan in plans]
+    return Retries(per_cell=max(one.per_cell for one in own), per_matrix=max(one.per_matrix for one in own))
 
 
 def _folder(name: str, plans: Sequence[Plan], out: Path) -> Path:

@@ -55,19 +55,30 @@ _TOKEN_FILE = Path(".ray") / "auth_token"
 
 @dataclass
 class Connection:
-    """A connected Ray; leave it with `disconnect()` or as a context manager."""
+    """A connected Ray; leave it with `disconnect()` or as a context manager.
+
+    `lost`: the cluster is gone, so that Ray cannot be left in an orderly way any more.
+    """
 
     address: str
     local: bool
     dashboard_url: str | None
     nodes: tuple[dict[str, float], ...]
+    lost: bool = False
+
+    def answers(self) -> bool:
+        """Whether the head of the cluster can be reached."""
+        return listens(self.address, 5.0)
 
     def disconnect(self) -> None:
         """End the connection, and with a local Ray all its processes.
 
         A handle of an actor that is freed while Ray shuts down ends this process without a word. Those in reference
         cycles are freed by a garbage collection, which may happen in any thread: so collect now, and none meanwhile.
+        Nothing happens with a cluster that is lost: Ray would wait for it, or abort.
         """
+        if self.lost:
+            return
         import ray
 
         gc.collect()

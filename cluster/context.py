@@ -34,6 +34,8 @@ class Context:
         self._epochs = 0
         self._reason = stop
         self._alive_at = time.monotonic()
+        self._answer: Any = None
+        self._urgent: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -64,14 +66,32 @@ class Context:
         return self._reason
 
     def alive(self) -> None:
-        """Move, as far as the search for hangs is concerned; at most one call a second goes out."""
-        if (now := time.monotonic()) - self._alive_at >= _ALIVE_SECONDS:
-            self._alive_at = now
-            self._mailbox.alive.remote(self._slot, self._number)
+        """Move, as far as the search for hangs is concerned; at most one call a second goes out, and one is answered.
+
+        The answer to the call before says whether the cell is to leave at once.
+        """
+        if (now := time.monotonic()) - self._alive_at < _ALIVE_SECONDS:
+            return
+        self._alive_at = now
+        if self._answer is not None:
+            ready, _ = ray.wait([self._answer], timeout=0)
+            if not ready:
+                return
+            self._urgent = self._urgent or ray.get(self._answer)
+        self._answer = self._mailbox.alive.remote(self._slot, self._number)
+
+    def leave_now(self) -> bool:
+        """Whether the cell was asked to leave before its epoch's end. Ranks of a group leave after it, together."""
+        if self._urgent and self.world_size == 1:
+            self._reason = self._urgent
+            return True
+        return False
 
 
-def prepare_process(job: Job) -> None:
+def prepare_process(job: Job, gpus: float) -> None:
     """Threads and memory as the trial was given, before its first tensor operation, in the thread that computes.
+
+    `gpus` is what the process holds, which may be more than the job says where a cell had too little memory.
 
     Threads within an operation are a property of the calling thread; those between operations can be set only once.
     """
@@ -82,9 +102,9 @@ def prepare_process(job: Job) -> None:
     torch.set_num_threads(job.cpus_per_worker)
     if torch.get_num_interop_threads() != job.cpus_per_worker:
         torch.set_num_interop_threads(job.cpus_per_worker)
-    if 0 < job.gpus_per_worker < 1 and torch.cuda.is_available():
+    if 0 < gpus < 1 and torch.cuda.is_available():
         # Ray's fraction is bookkeeping only.
-        torch.cuda.set_per_process_memory_fraction(job.gpus_per_worker)
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def release_memory(job: Job) -> None:

@@ -22,6 +22,7 @@ class Row:
     last_epoch_at: float = 0.0
     paused_at: float = 0.0
     seconds: float = 0.0
+    retries: int = 0
 
     @property
     def pace(self) -> float | None:
@@ -95,7 +96,7 @@ class Forecast:
         """How many times longer than expected cells take: all seconds that are known over all that were expected."""
         took = [(row.seconds - row.start, row.work.expected_seconds) for row in ended]
         for row in rows:
-            if row.status in ("running", "paused") and row.has_own_pace:
+            if row.status in ("running", "paused", "retried") and row.has_own_pace:
                 planned = _times(row.left, row.pace)
                 if planned is not None:
                     so_far = row.last_epoch_at - row.began - row.start

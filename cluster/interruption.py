@@ -74,7 +74,7 @@ class Interruption:
         # Not sys.exit: no clean-up may hold this up. A local Ray ends with this process, and on a cluster its work.
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # a live table hides the cursor
-        os._exit(128 + signal.Signals[self.signal_name or "SIGINT"])
+        os._exit(128 + signal.Signals[self.signal_name] if self.signal_name else 1)
 
     def _ask(self, mailbox: Any) -> None:
         # Polled: a signal handler must not wake a thread that waits for both events, and half a second is soon enough.
@@ -88,8 +88,9 @@ class Interruption:
                 if not self._over.wait(_GIVE_UP_SECONDS):
                     self._end_at_once()
         except ray.exceptions.RayError:
-            # The same signal has ended Ray (a job manager sends it to all): nobody is left to be asked.
-            if not self._over.wait(1.0):
+            # The same signal has ended Ray (a job manager sends it to all), or the mailbox has died: nobody is left to
+            # be asked.
+            if not self._over.wait(1.0 if self.signal_name else _GIVE_UP_SECONDS):
                 self._end_at_once()
 
     def _over_in_time(self) -> bool:

@@ -19,6 +19,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.work import URGENT, Fault
+
+#: A process: its node's id and its number there.
+Place = tuple[str, int]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -40,7 +45,7 @@ class Message:
     kind: str  # "epoch" | "end" | "abandoned"
     metrics: dict[str, Any] = field(default_factory=dict)
     result: Any = None
-    error: str | None = None
+    fault: Fault | None = None
     reason: str | None = None
 
 
@@ -72,12 +77,14 @@ class _Cell:
 
     def post(self, epoch: int, metrics: dict[str, Any]) -> None:
         self._posted = epoch
+        self.moved += 1
         self.messages.put_nowait(Message("epoch", metrics=metrics))
         if self.stop_asked:
             self.decide()
 
     def decide(self) -> None:
         """Answer whoever waits after the last posted epoch."""
+        self.moved += 1
         if self._posted and not self.decision(self._posted).done():
             self._told = self.stop_asked
             self.decision(self._posted).set_result(self.stop_asked)
@@ -85,6 +92,13 @@ class _Cell:
     def stop(self, reason: str) -> None:
         self.stop_asked = self.stop_asked or reason
         self.decide()
+
+    def urgent(self) -> str | None:
+        """Why to leave before the end of the epoch; whoever is told does so."""
+        if self.stop_asked not in URGENT:
+            return None
+        self._told = self.stop_asked
+        return self.stop_asked
 
     def finish(self, rank: int, result: Any, ranks: int) -> None:
         self._finished[rank] = result
@@ -103,6 +117,7 @@ class _Slot:
         self.closed = False
         self.changed = asyncio.Event()
         self.members: list[Any] = []
+        self.places: list[Place] = []
         self.group: Any = None
 
 
@@ -117,8 +132,10 @@ class Mailbox:
 
     # The trial's calls
 
-    async def assign(self, slot: str, key: str, stop: str | None = None) -> str | None:
+    async def assign(self, slot: str, key: str, place: Place, stop: str | None = None) -> str | None:
         """Give a slot its next cell; a reason instead if nothing is to be started any more.
+
+        `place` is where the trial's process is.
 
         A former attempt at the cell, should it live on somewhere, is told to leave at its next report. ``stop`` tells
         the cell to stop where it resumes.
@@ -127,9 +144,10 @@ class Mailbox:
             return self._interrupted
         for cell in self._current(key):
             cell.stop("replaced")
-        place = self._slots.setdefault(slot, _Slot())
-        place.cells.append(_Cell(key, stop))
-        place.changed.set()
+        own = self._slots.setdefault(slot, _Slot())
+        own.places = own.places or [place]
+        own.cells.append(_Cell(key, stop))
+        own.changed.set()
         return None
 
     async def take(self, slot: str) -> Message:
@@ -150,9 +168,9 @@ class Mailbox:
         place.closed = True
         place.changed.set()
 
-    async def fail(self, slot: str, error: str) -> None:
+    async def fail(self, slot: str, fault: Fault) -> None:
         """The slot's workers have ended with an error."""
-        self._slots[slot].cells[-1].end(Message("end", error=error))
+        self._slots[slot].cells[-1].end(Message("end", fault=fault))
 
     async def members(self, slot: str) -> list[Any]:
         """The worker actors of the slot's group, to be killed if they do not leave."""
@@ -160,12 +178,17 @@ class Mailbox:
 
     # The ranks' calls
 
-    async def join(self, slot: str, member: Any, group: Any) -> list[Job]:
-        """A rank is there; returns the job. Members of a group give their actor's handle and their placement group."""
-        place = self._slots[slot]
+    async def join(self, slot: str, member: Any, group: Any, place: Place | None = None) -> list[Job]:
+        """A rank is there; returns the job.
+
+        Members of a group give their actor's handle, their placement group and where their process is.
+        """
+        own = self._slots[slot]
         if member is not None:
-            place.members.append(member)
-            place.group = group
+            own.members.append(member)
+            own.group = group
+        if place is not None:
+            own.places.append(place)
         return self._job
 
     async def next(self, slot: str, number: int) -> Assignment | None:
@@ -177,6 +200,7 @@ class Mailbox:
             place.changed.clear()
             await place.changed.wait()
         cell = place.cells[number]
+        cell.moved += 1
         return Assignment(self._payloads[cell.key], cell.stop_from_start)
 
     async def post(self, slot: str, number: int, epoch: int, metrics: dict[str, Any] | None) -> str | None:
@@ -187,13 +211,17 @@ class Mailbox:
             cell.post(epoch, metrics)
         return await decision
 
-    async def alive(self, slot: str, number: int) -> None:
-        """A rank is at work between two reports."""
-        self._slots[slot].cells[number].moved += 1
+    async def alive(self, slot: str, number: int) -> str | None:
+        """A rank is at work between two reports; returns why it is to leave at once, if it is."""
+        cell = self._slots[slot].cells[number]
+        cell.moved += 1
+        return cell.urgent() if self._job[0].workers == 1 else None
 
     async def finish(self, slot: str, number: int, rank: int, result: Any) -> None:
         """A rank's train function has returned; the cell ends when all have."""
-        self._slots[slot].cells[number].finish(rank, result, self._job[0].workers)
+        cell = self._slots[slot].cells[number]
+        cell.moved += 1
+        cell.finish(rank, result, self._job[0].workers)
 
     # The driver's calls
 
@@ -207,6 +235,23 @@ class Mailbox:
         self._interrupted = reason
         for cell in self._current():
             cell.stop(reason)
+
+    async def moved(self) -> dict[str, int]:
+        """By cell that runs, how often it has moved: a count that changes."""
+        return {cell.key: cell.moved for cell in self._current()}
+
+    async def leave_node(self, node: str, reason: str) -> list[str]:
+        """Ask the cells to stop that have a process on this node; their keys."""
+        slots = [slot for slot in self._slots.values() if any(place[0] == node for place in slot.places)]
+        cells = [cell for slot in slots for cell in slot.cells[-1:] if not cell.over]
+        for cell in cells:
+            cell.stop(reason)
+        return [cell.key for cell in cells]
+
+    async def places(self, key: str) -> list[Place]:
+        """Where the processes are, or were, of the slot that had this cell last."""
+        slots = [slot for slot in self._slots.values() if slot.cells and slot.cells[-1].key == key]
+        return slots[-1].places if slots else []
 
     async def groups(self, key: str) -> list[Any]:
         """The placement groups of slots whose last cell was this one."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -13,10 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cluster.eta import Forecast, Row
-from cluster.work import Ended, Listener, Outcome, Work
-
-Clock = Callable[[], float]
+from cluster.eta import Row
+from cluster.tally import GOES_ON, Clock, Tally
+from cluster.work import Ended, Fault, FaultKind, Listener, Outcome, Work
 
 # Not a terminal: at most one line of progress in so many seconds, besides one for each start and end.
 _LINE_SECONDS = 30.0
@@ -27,6 +24,7 @@ _WHY_LETTERS = 160
 _STYLES = {
     "running": "bold",
     "paused": "cyan",
+    "retried": "yellow",
     "done": "green",
     "stopped": "yellow",
     "diverged": "magenta",
@@ -36,81 +34,15 @@ _STYLES = {
 }
 
 
-class Tally(Listener):
-    """Keeps the state of all cells, and from it how long the rest will take. `mode` says which metric is better."""
-
-    def __init__(self, metric: str = "val_mae", mode: str = "min", clock: Clock = time.monotonic) -> None:
-        self.metric = metric
-        self.rows: dict[str, Row] = {}
-        self.slots = 1
-        self.began = 0.0
-        self._better = min if mode == "min" else max
-        self._clock = clock
-
-    def matrix_started(self, works: Sequence[Work], slots: int) -> None:
-        """Start with every cell waiting."""
-        self.rows = {work.key: Row(work) for work in works}
-        self.slots = max(slots, 1)
-        self.began = self._clock()
-
-    def cell_started(self, work: Work) -> None:
-        """The cell runs from now, or goes on after a pause."""
-        now, row = self._clock(), self.rows[work.key]
-        if row.status == "paused":
-            row.resume(now)
-        else:
-            self.rows[work.key] = Row(work, "running", began=now, first_epoch_at=now, last_epoch_at=now)
-
-    def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
-        """Count the epoch and keep the best metric."""
-        row = self.rows[work.key]
-        row.last_epoch_at = self._clock()
-        new = not row.epoch
-        row.epoch = int(metrics.get("epoch", row.epoch + 1))
-        if new:
-            row.first_epoch, row.first_epoch_at = row.epoch, row.last_epoch_at
-        value = metrics.get(self.metric)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            row.best = float(value) if row.best is None else self._better(row.best, float(value))
-
-    def cell_paused(self, work: Work) -> None:
-        """The cell waits; its slot is free."""
-        row = self.rows[work.key]
-        row.status, row.paused_at = "paused", self._clock()
-        row.seconds = row.paused_at - row.began
-
-    def cell_ended(self, work: Work, ended: Ended) -> None:
-        """The cell has its status, and the time its slot was taken."""
-        row = self.rows[work.key]
-        row.status, row.seconds = ended.status, ended.seconds
-
-    def elapsed(self, row: Row) -> float:
-        """Seconds in its slot so far."""
-        return self._clock() - row.began if row.status == "running" else row.seconds
-
-    def counts(self) -> dict[str, int]:
-        """Cells by status."""
-        found = [row.status for row in self.rows.values()]
-        return {status: found.count(status) for status in _STYLES if status in found}
-
-    def eta(self) -> float | None:
-        """Seconds until the last cell ends, by handing waiting and paused ones to slots as they fall free.
-
-        None if unknown. See `Forecast` for what each cell is expected to take.
-        """
-        forecast = Forecast(list(self.rows.values()))
-        free = [forecast.left(row, self.elapsed(row)) for row in self.rows.values() if row.status == "running"]
-        waits = [forecast.left(row, row.seconds) for row in self.rows.values() if row.status == "paused"]
-        waits += [forecast.whole(row) for row in self.rows.values() if row.status == "waiting"]
-        slots = [seconds for seconds in free if seconds is not None]
-        known = [seconds for seconds in waits if seconds is not None]
-        if len(slots) < len(free) or len(known) < len(waits):
-            return None
-        slots += [0.0] * (self.slots - len(slots))
-        heapq.heapify(slots)
-        for seconds in known:
-            heapq.heapreplace(slots, slots[0] + seconds)
-        return max(slots)
+# What ended an attempt that is followed by another.
+_LOST: Mapping[FaultKind, str] = {
+    "error": "it failed",
+    "died": "its process died",
+    "node": "its node was lost",
+    "memory": "it ran out of memory",
+    "disk": "the disk was full",
+    "hang": "it hung",
+}
 
 
 class Lines(Tally):
@@ -129,9 +61,9 @@ class Lines(Tally):
 
     def cell_started(self, work: Work) -> None:
         """Say so."""
-        paused = self.rows[work.key].status == "paused"
+        goes_on = self.rows[work.key].status in GOES_ON
         super().cell_started(work)
-        self._say(f"resume {work.name}, epoch {_epochs(self.rows[work.key])}" if paused else f"start  {work.name}")
+        self._say(f"resume {work.name}, epoch {_epochs(self.rows[work.key])}" if goes_on else f"start  {work.name}")
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
         """Say where the matrix is, if that was long ago."""
@@ -146,6 +78,15 @@ class Lines(Tally):
         super().cell_paused(work)
         row = self.rows[work.key]
         self._say(f"paused {work.name}, epoch {_epochs(row)}, best {self.metric} {_number(row.best)}")
+
+    def cell_retried(self, work: Work, fault: Fault, retries: int) -> None:
+        """Say so, and why."""
+        super().cell_retried(work, fault, retries)
+        self._say(f"again  {lost_attempt(self.rows[work.key], fault)}")
+
+    def notice(self, text: str) -> None:
+        """Say it."""
+        self._say(f"notice {text}")
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """Say how."""
@@ -183,6 +124,18 @@ class LiveTable(Tally):
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2)
         self._live.start()
 
+    def cell_retried(self, work: Work, fault: Fault, retries: int) -> None:
+        """Leave a line above the table."""
+        super().cell_retried(work, fault, retries)
+        self._above(f"again  {lost_attempt(self.rows[work.key], fault)}")
+
+    def notice(self, text: str) -> None:
+        """Leave a line above the table."""
+        self._above(f"notice {text}")
+
+    def _above(self, line: str) -> None:
+        self._console.print(Text(f"{time.strftime('%H:%M:%S')} {one_line(line)}"), soft_wrap=True)
+
     def interrupted(self, signal_name: str, seconds: float) -> None:
         """Say below the table what happens now."""
         self._note = _leaving(signal_name, seconds)
@@ -208,7 +161,7 @@ class LiveTable(Tally):
             time_taken = duration(self.elapsed(row)) if row.status != "waiting" else ""
             table.add_row(
                 Text(one_line(row.work.name)),
-                Text(row.status, style=_STYLES.get(row.status, "")),
+                Text(_state(row), style=_STYLES.get(row.status, "")),
                 Text(_epochs(row)),
                 Text(_number(row.best)),
                 Text(time_taken),
@@ -220,7 +173,7 @@ class LiveTable(Tally):
 
     def _ordered(self) -> list[Row]:
         """What is of interest first: running, failed, paused cells, then those that ended last, those that wait."""
-        rank = {"running": 0, "failed": 1, "paused": 2, "waiting": 4}
+        rank = {"running": 0, "failed": 1, "retried": 1, "paused": 2, "waiting": 4}
         return sorted(self.rows.values(), key=lambda row: (rank.get(row.status, 3), -row.began))
 
 
@@ -231,11 +184,17 @@ def progress_listener(metric: str = "val_mae", mode: str = "min", console: Conso
     return kind(console, metric, mode)
 
 
+def lost_attempt(row: Row, fault: Fault) -> str:
+    """A cell that is tried again, what ended the attempt, and where it goes on."""
+    goes_on = f"goes on after epoch {row.epoch}" if row.epoch else "begins anew"
+    return f"{row.work.name} ({_LOST[fault.kind]}; {goes_on})"
+
+
 def summary(tally: Tally) -> str:
     """Cells by status and the time left, in a line."""
     counts = ", ".join(f"{count} {status}" for status, count in tally.counts().items())
     eta = tally.eta()
-    open_cells = any(row.status in ("running", "paused", "waiting") for row in tally.rows.values())
+    open_cells = any(row.status in ("running", "waiting", *GOES_ON) for row in tally.rows.values())
     left = f"; about {duration(eta)} left" if eta is not None and open_cells else ""
     return f"{counts or 'nothing to run'}{left}"
 
@@ -255,6 +214,11 @@ def duration(seconds: float) -> str:
 def one_line(text: str) -> str:
     """The text with anything that would move the cursor made a space; names come from users."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _state(row: Row) -> str:
+    """The status, and for a cell that is tried again the number of that attempt."""
+    return f"{row.status} {row.retries}" if row.retries and row.status in ("retried", "running") else row.status
 
 
 def _epochs(row: Row) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from cluster.futility import Decision
+from cluster.retries import Again
 from cluster.scheduler import FINAL
 from cluster.work import PAUSED, Work
 
@@ -16,31 +17,55 @@ from cluster.work import PAUSED, Work
 class Queue(Searcher):  # type: ignore[misc]
     """Gives out cells in order, at most ``slots`` at once, and none after ``ended`` is set.
 
-    A cell that comes back to wait at a rung is given out again when ``decide`` lets it go on or has stopped it, before
-    any that has not begun. When nothing runs and nothing may run, the queue has come to its end.
+    A cell that lost an attempt is given out again before any other. One that comes back to wait at a rung is given out
+    when ``decide`` lets it go on or has stopped it, before any that has not begun. While ``holds`` says so nothing is
+    given out. When nothing runs and nothing may run, the queue has come to its end.
     """
 
     def __init__(
-        self, works: Sequence[Work], slots: int, decide: Callable[[str], Decision], ended: threading.Event
+        self,
+        works: Sequence[Work],
+        slots: int,
+        decide: Callable[[str], Decision],
+        ended: threading.Event,
+        holds: Callable[[], bool] = lambda: False,
+        double_bundle: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self._slots, self._decide, self._ended = slots, decide, ended
+        self.slots = slots  # changes with the nodes of the cluster
+        self._decide, self._ended, self._holds, self._double = decide, ended, holds, double_bundle
         self._new = list(works)
         self._waiting: list[Work] = []
+        self._again: list[Work] = []
+        self._how: dict[str, Again] = {}
         self._running: dict[str, Work] = {}
+
+    @property
+    def running(self) -> int:
+        """The slots that are taken."""
+        return sum(self._places(work) for work in self._running.values())
+
+    def again(self, work: Work, how: Again) -> None:
+        """Give a cell out again, as soon as there is room."""
+        self._how[work.key] = how
+        self._again.append(work)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next cell, None when it has to be waited for, FINISHED at the end."""
         if self._ended.is_set():
             return str(Searcher.FINISHED)
-        if len(self._running) >= self._slots:
+        if self._holds():
+            return None if self._running else str(Searcher.FINISHED)
+        if self.running >= self.slots:
             return None
-        for cells in (self._waiting, self._new):
+        for cells in (self._again, self._waiting, self._new):
             for work in cells:
                 if (decision := self._decide(work.key)) != "pause":
+                    if self._running and self.running + self._places(work) > self.slots:
+                        return None  # not a smaller one instead: it would never get room
                     cells.remove(work)
                     self._running[trial_id] = work
-                    return {"cell": _cell(work, "scheduler" if decision == "stop" else None)}
+                    return self._config(work, "scheduler" if decision == "stop" else None)
         return None if self._running else str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -61,6 +86,13 @@ class Queue(Searcher):  # type: ignore[misc]
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
         return Searcher, ()
 
+    def _is_double(self, work: Work) -> bool:
+        return self._double is not None and self._how.get(work.key, Again()).double
 
-def _cell(work: Work, stop: str | None) -> dict[str, Any]:
-    return {"key": work.key, "name": work.name, "epochs": work.epochs, "stop": stop}
+    def _places(self, work: Work) -> int:
+        return 2 if self._is_double(work) else 1
+
+    def _config(self, work: Work, stop: str | None) -> dict[str, Any]:
+        avoid = self._how.get(work.key, Again()).avoid
+        cell = {"key": work.key, "name": work.name, "epochs": work.epochs, "stop": stop, "avoid": avoid}
+        return {"cell": cell} | ({"bundle": dict(self._double or {})} if self._is_double(work) else {})

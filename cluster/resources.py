@@ -71,6 +71,23 @@ class Resources(pydantic.BaseModel):
         asked = f"{need.workers} x ({need.cpus_per_worker} CPU{gpus}), placement {need.placement}"
         raise ClusterError(f"one trial asks for {asked}, but the cluster has {there}: {need._missing(nodes)}")
 
+    def bundle(self) -> dict[str, float]:
+        """What a trial's own process holds, with the GPUs settled."""
+        if self.workers == 1:
+            return {"CPU": float(self.cpus_per_worker), "GPU": self.gpus_per_worker or 0.0}
+        # The workers hold the CPUs and GPUs in a group of their own. Tune wants something for the trial's own process:
+        # one byte, since even 0.01 CPU would keep two workers from fitting on two CPUs.
+        return {"memory": 1.0}
+
+    def double_bundle(self, nodes: Sequence[Node]) -> dict[str, float] | None:
+        """Twice a trial's share of its device, so that half as many are on it; None where that is not to be had."""
+        gpus = self.gpus_per_worker or 0.0
+        if self.workers > 1 or gpus >= 1:
+            return None
+        bundle = self.bundle() | ({"GPU": min(2 * gpus, 1.0)} if gpus else {"CPU": 2.0 * self.cpus_per_worker})
+        fits = any(all(node.get(name, 0.0) >= each for name, each in bundle.items()) for node in nodes)
+        return bundle if fits else None
+
     def _workers_on(self, node: Node) -> int:
         count = int(node.get("CPU", 0.0) / self.cpus_per_worker + _ROUNDING)
         gpus = self.gpus_per_worker or 0.0

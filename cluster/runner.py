@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,14 @@ from ray import tune
 from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection, leftovers, quiet, release_groups
 from cluster.errors import ClusterError
+from cluster.guard import Guard
+from cluster.hangs import Patience
+from cluster.lifeline import ClusterLostError, call_while
 from cluster.mailbox import Job, start_mailbox
+from cluster.nodes import Nodes
 from cluster.queue import Queue
 from cluster.resources import Resources
+from cluster.retries import Retries
 from cluster.scheduler import Scheduler
 from cluster.trial import Trial
 from cluster.watch import Watch
@@ -30,6 +37,9 @@ from cluster.work import Ended, Listener, Outcome, TrainFunction, Work
 logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 10.0
+
+DEFAULT_RETRIES = Retries()
+DEFAULT_PATIENCE = Patience()
 
 # What Tune reads from the environment while it runs.
 _TUNE_ENVIRONMENT = {
@@ -42,6 +52,8 @@ _TUNE_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Tune's snapshots cost time and are never restored from: records and checkpoints are the train function's.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    # Asked only for messages that are not shown; without the cluster's head the question blocks for good.
+    "TUNE_STATE_REFRESH_PERIOD": "86400",
 }
 
 
@@ -59,12 +71,16 @@ def run_cells(
     mode: str = "min",
     grace_seconds: float = 30.0,
     budget: Budget = NO_BUDGET,
+    retries: Retries = DEFAULT_RETRIES,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> Outcome:
-    """Run every work once with `train_function` and return when nothing of it runs any more.
+    """Run every work with `train_function` until it has a result, and return when nothing of it runs any more.
 
     `shared` goes to the object store once and is read there without a copy by all trials of a node. `storage` is a
     directory every node sees; what Ray writes there is removed at the end. The scheduler compares `metric` (`mode`
-    min or max) of the reports. A failing cell ends with its traceback and the others go on.
+    min or max) of the reports. A failing cell ends with its traceback and the others go on; one that loses its process
+    or its node, lacks memory or hangs (`patience`) is tried again within `retries`. Where all cells fail alike, or no
+    node is left, or the cluster does not answer any more, the run ends with `Outcome.halted`.
 
     The first SIGINT or SIGTERM asks running cells to leave after their epoch, waits up to `grace_seconds` and returns
     with `Outcome.interrupted`; a second one ends this process at once with 130 or 143. When the budget is spent running
@@ -79,26 +95,21 @@ def run_cells(
     slots = resources.slots(connection.nodes)
     began = time.monotonic()
     affordable = _affordable(works, scheduler, budget.cells_left)
-    watch = Watch(affordable, listeners, budget, resources.workers * (resources.gpus_per_worker or 0.0))
+    watch = Watch(affordable, listeners, budget, resources.workers * (resources.gpus_per_worker or 0.0), retries)
     watch.tell("matrix_started", affordable, slots)
+    cluster_lost = False
     if affordable:
-        new = not storage.exists()
-        storage.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".ray-", dir=storage.resolve()))
+        rules = _Rules(scheduler, metric, mode, patience, grace_seconds)
         try:
-            environment = {**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(slots)}
-            with _environment(environment), quiet("ray.tune", "ray.train"):
-                _run(watch, train_function, shared, resources, slots, scheduler, metric, mode, scratch, grace_seconds)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            if new:
-                with contextlib.suppress(OSError):  # a train function has put something there
-                    storage.rmdir()
+            with _scratch(storage) as scratch, quiet("ray.tune", "ray.train"):
+                _run(watch, train_function, shared, resources, rules, connection, scratch)
+        except ClusterLostError as lost:
+            cluster_lost, watch.halted = True, str(lost)
     watch.close()
     left = tuple(work for work in works if watch.ended.get(work.key, Ended("interrupted")).status == "interrupted")
     reached = watch.budget_reached or (f"{budget.cells} cells" if len(affordable) < len(works) else None)
     signal_name, seconds = watch.interruption.signal_name, time.monotonic() - began
-    outcome = Outcome(watch.ended, left, signal_name, slots, seconds, reached, watch.spent)
+    outcome = Outcome(watch.ended, left, signal_name, slots, seconds, reached, watch.spent, watch.halted, cluster_lost)
     watch.tell("matrix_ended", outcome)
     return outcome
 
@@ -110,17 +121,25 @@ def _affordable(works: Sequence[Work], scheduler: Scheduler, cells: int | None) 
     return sorted(works, key=lambda work: scheduler.decision(work.key) == "pause")[:cells]
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """What decides over cells while they run."""
+
+    scheduler: Scheduler
+    metric: str
+    mode: str
+    patience: Patience
+    grace_seconds: float
+
+
 def _run(
     watch: Watch,
     train_function: TrainFunction,
     shared: Any,
     resources: Resources,
-    slots: int,
-    scheduler: Scheduler,
-    metric: str,
-    mode: str,
+    rules: _Rules,
+    connection: Connection,
     scratch: Path,
-    grace_seconds: float,
 ) -> None:
     job = Job(
         train_function=ray.put(train_function),
@@ -132,14 +151,43 @@ def _run(
         storage=str(scratch),
     )
     name = f"mailbox-{uuid.uuid4().hex[:12]}"
-    mailbox = watch.mailbox = start_mailbox(name, job, {work.key: work.payload for work in watch.works})
-    tuner = tune.Tuner(
+    works, nodes = {work.key: work for work in watch.works}, Nodes()
+    mailbox = start_mailbox(name, job, {key: work.payload for key, work in works.items()})
+    queue = Queue(
+        watch.works,
+        resources.slots(nodes.resources),
+        rules.scheduler.decision,
+        watch.interruption.event,
+        lambda: watch.suspicion.failing > 0,
+        resources.double_bundle(nodes.resources),
+    )
+    guard = Guard(works, mailbox, queue, nodes, resources, rules.patience, watch)
+    watch.begin(guard, queue, rules.scheduler)
+    try:
+        with (
+            _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
+            nodes.watched(),
+            watch.interruption.handled(mailbox, rules.grace_seconds),
+        ):
+            call_while(connection.answers, _tuner(name, mailbox, resources, rules, queue, watch, scratch).fit)
+    finally:
+        if not isinstance(sys.exception(), ClusterLostError):
+            ray.kill(mailbox)
+            _settle()
+
+
+def _tuner(
+    name: str, mailbox: Any, resources: Resources, rules: _Rules, queue: Queue, watch: Watch, scratch: Path
+) -> tune.Tuner:
+    return tune.Tuner(
         Trial,
-        param_space={"mailbox": name, "bundle": _trial_bundle(resources)},
+        param_space={"mailbox": name, "bundle": resources.bundle()},
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the queue has come to its end
-            search_alg=Queue(watch.works, slots, scheduler.decision, watch.interruption.event),
-            scheduler=scheduler.build(metric, mode, lambda key, why: ray.get(mailbox.stop.remote(key, why))),
+            search_alg=queue,
+            scheduler=rules.scheduler.build(
+                rules.metric, rules.mode, lambda key, why: ray.get(mailbox.stop.remote(key, why))
+            ),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -151,21 +199,21 @@ def _run(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
+
+
+@contextlib.contextmanager
+def _scratch(storage: Path) -> Iterator[Path]:
+    """A folder for what Ray writes, below `storage`; both are gone afterwards, unless something else is there."""
+    new = not storage.exists()
+    storage.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".ray-", dir=storage.resolve()))
     try:
-        with watch.interruption.handled(mailbox, grace_seconds):
-            tuner.fit()
+        yield scratch
     finally:
-        watch.mailbox = None
-        ray.kill(mailbox)
-        _settle()
-
-
-def _trial_bundle(resources: Resources) -> dict[str, float]:
-    if resources.workers == 1:
-        return {"CPU": float(resources.cpus_per_worker), "GPU": resources.gpus_per_worker or 0.0}
-    # The workers hold the CPUs and GPUs in a group of their own. Tune wants something for the trial's own process:
-    # one byte, since even 0.01 CPU would keep two workers from fitting on two CPUs.
-    return {"memory": 1.0}
+        shutil.rmtree(scratch, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # a train function has put something there
+                storage.rmdir()
 
 
 def _settle() -> None:

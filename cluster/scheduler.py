@@ -35,6 +35,9 @@ class Scheduler(Protocol):
     def decision(self, key: str) -> Decision:
         """Whether a cell that has no slot may have one, waits for others, or is only to stop."""
 
+    def ended(self, key: str, status: str) -> None:
+        """A cell will report no more."""
+
 
 class _Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +55,9 @@ class NoScheduler(_Config):
     def decision(self, key: str) -> Decision:
         """Every cell may run."""
         return "go"
+
+    def ended(self, key: str, status: str) -> None:
+        """Nobody waits for it."""
 
 
 class AshaScheduler(_Config):
@@ -87,6 +93,9 @@ class AshaScheduler(_Config):
     def decision(self, key: str) -> Decision:
         """Every cell may run; it is stopped while it does."""
         return "go"
+
+    def ended(self, key: str, status: str) -> None:
+        """Nobody waits for it."""
 
 
 SchedulerConfig = Annotated[NoScheduler | AshaScheduler, pydantic.Field(discriminator="type")]
@@ -156,6 +165,10 @@ class FutilityScheduler:
         """As the race has it."""
         return self.race.decision(key)
 
+    def ended(self, key: str, status: str) -> None:
+        """It is waited for no longer."""
+        self.race.ended(key, status)
+
 
 class RungByRung(FIFOScheduler):  # type: ignore[misc]
     """Tells the race what is reported, and cells what it decides; as with ASHA here, a stop is a request."""
@@ -172,16 +185,6 @@ class RungByRung(FIFOScheduler):  # type: ignore[misc]
             if decision != "go" and (cell["epochs"] is None or epoch < cell["epochs"]):
                 self._ask_to_stop(cell["key"], "scheduler" if decision == "stop" else PAUSED)
         return str(TrialScheduler.CONTINUE)
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """A cell that has ended is waited for no longer."""
-        status = result.get(f"{FINAL}/status")
-        if status not in (None, PAUSED, "interrupted"):
-            self._race.ended(trial.config["cell"]["key"], status)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Nor is one that has failed."""
-        self._race.ended(trial.config["cell"]["key"], "failed")
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
         return FIFOScheduler, ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import shlex
 import sys
 import time
 import uuid
@@ -26,6 +27,9 @@ from cluster.tracking_store import PARENT
 from cluster.tracking_text import milliseconds, numbers
 from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
 from cluster.work import Ended, Outcome, Work
+
+LONGEST_JOB = 30.0  # seconds for the plots of one cell
+LAST_SECONDS = 1.0  # for what is left when the time has run out
 
 __all__ = ["Artifact", "Matrix", "NoTracker", "Replayed", "StoreLocation", "Tracker", "replay", "resolve"]
 
@@ -56,10 +60,12 @@ class Tracker(NoTracker):
         self._final_metrics = final_metrics
         self._cell_artifacts = cell_artifacts
         self._used = self._running = self._closed = False
-        self._later = Later()
+        self._late = False  # the time to bring all over has run out
+        self._begun: set[str] = set()  # cells that this session has said to have started
+        self._later, self._drawing = Later(), Later()
         header = {
             "kind": "opened",
-            "session": uuid.uuid4().hex,
+            "session": f"{time.time_ns()}-{uuid.uuid4().hex}",  # a later one sorts behind
             "store": location.identity,
             "address": location.shown,
             "experiment": experiment,
@@ -77,7 +83,8 @@ class Tracker(NoTracker):
         self._record("matrix_started")
 
     def cell_started(self, work: Work) -> None:
-        """Open the cell's run: the one it had before, if there is one."""
+        """Open the cell's run: the one it had before, if there is one, also within this session."""
+        self._begun.add(work.key)
         self._record("cell_started", **_described(work))
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
@@ -89,18 +96,20 @@ class Tracker(NoTracker):
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """Log the final metrics and artifacts and end the run as its status says."""
-        at = milliseconds(time.time())
+        if work.key not in self._begun:  # it has failed before it could start
+            self.cell_started(work)
+        metrics: dict[str, float] = {}
+        with safely():
+            metrics = numbers(self._final_metrics(ended.result or {}))
+        error = ended.error[-4000:] if ended.error else None  # the last lines of a traceback say most
+        how = {"status": ended.status, "error": error, "fault": ended.fault, "retries": ended.retries}
+        self._record("cell_ended", cell=work.key, **how, metrics=metrics, artifacts=[])
 
-        def record() -> None:
-            metrics: dict[str, float] = {}
-            with safely():
-                metrics = numbers(self._final_metrics(ended.result or {}))
+        def record_files() -> None:
             artifacts = _listed(lambda: self._cell_artifacts(work, ended.status, ended.result))
-            error = ended.error[-4000:] if ended.error else None  # the last lines of a traceback say most
-            of_cell = {"cell": work.key, "status": ended.status, "error": error}
-            self._record("cell_ended", t=at, **of_cell, metrics=metrics, artifacts=artifacts)
+            self._record("cell_files", cell=work.key, artifacts=artifacts)
 
-        self._later.do(record)
+        self._drawing.do(record_files)  # no number waits for a plot
 
     def matrix_ended(self, outcome: Outcome) -> None:
         """End the parent run: KILLED when cells are left, FAILED when one failed, else FINISHED."""
@@ -173,15 +182,22 @@ class Tracker(NoTracker):
     @property
     def problem(self) -> str | None:
         """None while all is well, else one line for the user on what keeps runs from being logged."""
-        reason = self._writer.problem
-        if self._journal.path is None and self._journal.waiting():
-            lost = f"what is not logged at the end is lost, for {self.location.spool} cannot be written"
-            return f"MLflow at {self.location.shown}: {reason or 'not logged yet'}; {lost}"
-        if reason is not None:
-            return f"MLflow at {self.location.shown}: {reason}; what is not logged is kept in {self._journal.path}"
-        if self._writer.refused:
-            return f"MLflow refused {self._writer.refused} records, kept in {self.location.spool / REFUSED}"
-        return None
+        spool, homeless, waiting = self.location.spool, self._journal.homeless, self._journal.waiting()
+        reason = self._writer.problem or ("it takes more time than there was" if self._late else None)
+        if homeless and (reason is None or not waiting):
+            reason = "not all is logged"
+        if homeless:
+            kept = f"{homeless} records are in no file, as {spool} cannot be written, and are lost when this ends"
+        elif reason is not None and waiting:
+            sync = f"altformer sync --out {shlex.quote(str(spool.parent))}"
+            kept = f"what is not logged is kept in {self._journal.path}; the next run brings it over, or `{sync}`"
+        elif self._writer.refused:
+            return f"MLflow refused {self._writer.refused} records, kept in {spool / REFUSED}"
+        elif self._late and (undone := self._later.undone + self._drawing.undone):
+            return f"MLflow lacks the plots and files of {undone} cells, which there was no time to prepare"
+        else:
+            return None
+        return f"MLflow at {self.location.shown}: {reason}; {kept}"
 
     @property
     def parent_id(self) -> str | None:
@@ -201,12 +217,14 @@ class Tracker(NoTracker):
         return f"{self.location.server}/#/experiments/{store.experiment()}/runs/{run_id}"
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until all is in MLflow; False when it is not after `timeout` seconds or a few attempts in vain."""
+        """Wait until all but cells' files is in MLflow; False if it is not after `timeout` seconds or some attempts."""
         until = time.monotonic() + timeout
-        return self._later.wait(timeout) and self._writer.drain(max(0.0, until - time.monotonic()))
+        done = self._later.wait(timeout) and self._writer.drain(max(0.0, until - time.monotonic()))
+        self._late = not done
+        return done
 
     def close(self, timeout: float = 30.0) -> bool:
-        """End what is still RUNNING, wait as `flush` does, and stop. False: the rest is kept for the next start."""
+        """End what is still RUNNING, wait as `flush` does, for files too, and stop. False: not all is in MLflow."""
         if self._closed:
             return not self._journal.waiting()
         self._closed = True
@@ -214,9 +232,13 @@ class Tracker(NoTracker):
         prepared = self._later.wait(timeout)
         if self._used:
             self._record("closed", interrupted=self._running)
-        done = self._writer.drain(max(0.1, until - time.monotonic()))
-        self._writer.stop(max(0.1, until - time.monotonic()))
-        return prepared and done
+        drawn = self._drawing.wait(max(0.0, until - time.monotonic()))
+        for jobs in (self._later, self._drawing):
+            jobs.stop(LONGEST_JOB)
+        done = self._writer.drain(max(LAST_SECONDS, until - time.monotonic()))
+        self._writer.stop(max(LAST_SECONDS, until - time.monotonic()))
+        self._late = not (prepared and drawn and done)
+        return not self._late
 
     def _record(self, kind: str, **event: Any) -> None:
         with safely():

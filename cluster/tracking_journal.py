@@ -144,6 +144,12 @@ class Journal:
                     os.ftruncate(self._file.fileno(), self._start)
                     self._size = self._read_at = self._start
 
+    @property
+    def homeless(self) -> int:
+        """How many events are in no file and so end with this process: there is no folder to write to, or no space."""
+        with self._lock:
+            return len(self._memory) + self.lost
+
     def waiting(self) -> bool:
         """Whether there are events that are not in the store yet."""
         with self._lock:

@@ -17,10 +17,18 @@ class Later:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._given = self._done = 0
+
+    @property
+    def undone(self) -> int:
+        """How many jobs are not done."""
+        return self._given - self._done
 
     def do(self, job: Callable[[], object]) -> None:
         """Do `job` after those before it; an error in it is logged."""
-        self._jobs.put(job)
+        self._given += 1
+        self._jobs.put(lambda: self._do(job))
         if self._thread is None:
             self._thread = threading.Thread(target=self._main, name="mlflow-prepare", daemon=True)
             self._thread.start()
@@ -33,11 +41,26 @@ class Later:
         self._jobs.put(done.set)
         return done.wait(timeout)
 
+    def stop(self, timeout: float) -> None:
+        """End after the job that is being done, without those that wait; `undone` tells how many they are.
+
+        A thread that still draws when Python ends makes it crash, so that job is waited for, up to `timeout` seconds.
+        """
+        self._stopped = True
+        if self._thread is not None:
+            self._jobs.put(lambda: None)
+            self._thread.join(timeout)
+
     def _main(self) -> None:
-        while True:
+        while not self._stopped:
             job = self._jobs.get()
-            with safely():
+            if not self._stopped:
                 job()
+
+    def _do(self, job: Callable[[], object]) -> None:
+        with safely():
+            job()
+        self._done += 1
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ EXPERIMENT_LENGTH = 500
 # Without this tag MLflow 3 guesses from the runs which of its two faces to show.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
+ENDINGS = {"diverged", "error", "fault", "retries"}  # tags that say how a run ended
+
 Point = tuple[str, float, int, int]  # name, value, milliseconds, step
 
 
@@ -48,10 +50,14 @@ def connect(location: StoreLocation) -> Any:
 
 @dataclass
 class Run:
-    """A run in the store. `steps` are the points known to be there, by metric; all of them when `fresh`."""
+    """A run in the store. `steps` are the points known to be there, by metric; all of them when `fresh`.
+
+    `session` is the last that had it in hand.
+    """
 
     run_id: str
     status: str
+    session: str = ""
     fresh: bool = False
     steps: dict[str, set[int]] = field(default_factory=dict)
 
@@ -64,9 +70,10 @@ class Run:
 class Runs:
     """The runs of one experiment; which run belongs to what is told by the tag `run_key`."""
 
-    def __init__(self, client: Any, location: StoreLocation, experiment: str) -> None:
+    def __init__(self, client: Any, location: StoreLocation, experiment: str, session: str = "") -> None:
         self._client = client
         self._location = location
+        self._session = session
         self._name = clean_text(experiment, EXPERIMENT_LENGTH).strip() or "Default"
         self._experiment: str | None = None
         self._known: dict[str, Run] = {}
@@ -104,7 +111,11 @@ class Runs:
         return self._known.get(run_key)
 
     def search(self, condition: str) -> Iterator[tuple[Run, Mapping[str, str]]]:
-        """Our runs under `condition` that are not deleted, oldest first, each with its tags."""
+        """Our runs under `condition` that are not deleted, oldest first, each with its tags.
+
+        A slow store may make a run after we gave up waiting for its answer and asked again: then there are two, of
+        which the one that we did not go on with is empty, and deleted here.
+        """
         token = None
         while True:
             page = self._client.search_runs(
@@ -114,12 +125,19 @@ class Runs:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            for found in page:
-                key = found.data.tags.get("run_key")
-                if key is not None:
-                    run = Run(found.info.run_id, found.info.status)
-                    known = self._known.setdefault(key, run)
-                    yield (known if known.run_id == run.run_id else run), found.data.tags
+            for found in sorted(page, key=lambda found: not found.data.params):  # an empty one after the other
+                tags = found.data.tags
+                key = tags.get("run_key")
+                if key is None:
+                    continue
+                run = Run(found.info.run_id, found.info.status, tags.get("session", ""))
+                known = self._known.setdefault(key, run)
+                if known.run_id == run.run_id:
+                    yield known, tags
+                elif self._session and run.session == self._session:
+                    self._client.delete_run(run.run_id)
+                else:
+                    yield run, tags
             token = page.token
             if not token:
                 return
@@ -128,14 +146,15 @@ class Runs:
         """A new run; its key and `tags` arrive with it, in one call, so that it can always be found again."""
         tags = pairs(tags, TAG_LENGTH) | {"run_key": run_key}
         made = self._client.create_run(self.experiment(), time, tags, clean_name(name))
-        self._known[run_key] = Run(made.info.run_id, "RUNNING", fresh=True)
+        self._known[run_key] = Run(made.info.run_id, "RUNNING", self._session, fresh=True)
         return self._known[run_key]
 
     def reopen(self, run: Run) -> None:
         """Go on with a run that is there: RUNNING again, without the marks of how it ended before."""
         self._client.update_run(run.run_id, status="RUNNING")
         run.status = "RUNNING"
-        for mark in {"diverged", "error"} & set(self._client.get_run(run.run_id).data.tags):
+        run.session = self._session
+        for mark in ENDINGS & set(self._client.get_run(run.run_id).data.tags):
             self._client.delete_tag(run.run_id, mark)
 
     def end(self, run: Run, status: str, time: int) -> None:

@@ -30,18 +30,24 @@ class RefusedError(Exception):
 
 
 class RunStore:
-    """Applies one session's events, in order; applying them again changes nothing."""
+    """Applies one session's events, in order; applying them again changes nothing.
 
-    def __init__(self, client: Any, location: StoreLocation, header: Mapping[str, Any]) -> None:
+    With `late` the session is over and its runs may have been gone on with since: what a later session has said of how
+    a run stands is left as it is.
+    """
+
+    def __init__(self, client: Any, location: StoreLocation, header: Mapping[str, Any], late: bool = False) -> None:
         self._session = str(header["session"])
+        self._late = late
         self._matrix: Mapping[str, Any] | None = header["matrix"]
         self._context: Mapping[str, str] = header["context"]
-        self._runs = Runs(client, location, header["experiment"])
+        self._runs = Runs(client, location, header["experiment"], self._session)
         self._described = False
         self._apply = {
             "matrix_started": self._matrix_started,
             "cell_started": self._cell_started,
             "cell_ended": self._cell_ended,
+            "cell_files": self._cell_files,
             "cell_finished": self._cell_finished,
             "matrix_recorded": self._matrix_recorded,
             "matrix_ended": self._matrix_ended,
@@ -75,7 +81,7 @@ class RunStore:
 
     def _matrix_started(self, event: Event) -> None:
         parent = self._parent(event["t"])
-        if parent is None:
+        if parent is None or self._is_anothers(parent):
             return
         self._runs.reopen(parent)
         self._runs.log_tags(parent, {"status": "running", "session": self._session})
@@ -91,6 +97,8 @@ class RunStore:
             if parent is not None:
                 identity["mlflow.parentRunId"] = parent.run_id
             run = self._runs.create(self._run_key(event["cell"]), event["name"], identity, event["t"])
+        elif self._is_anothers(run):
+            return
         else:
             self._runs.reopen(run)
         own = {"cell_hash": event["cell"], "session": self._session, "status": "running"}
@@ -106,10 +114,22 @@ class RunStore:
 
     def _cell_ended(self, event: Event) -> None:
         run = self._running(event["cell"])
+        if self._is_anothers(run):
+            return
         self._runs.log_points(run, [(k, v, event["t"], 0) for k, v in event["metrics"].items()])
         self._runs.log_artifacts(run, event["artifacts"])
-        marks = {"diverged": "true" if event["status"] == "diverged" else None, "error": event["error"]}
+        marks = {
+            "diverged": "true" if event["status"] == "diverged" else None,
+            "error": event["error"],
+            "fault": event.get("fault"),
+            "retries": str(event["retries"]) if event.get("retries") else None,
+        }
         self._end(run, event["status"], event["t"], marks)
+
+    def _cell_files(self, event: Event) -> None:
+        run = self._running(event["cell"])
+        if not self._is_anothers(run):
+            self._runs.log_artifacts(run, event["artifacts"])
 
     def _cell_finished(self, event: Event) -> None:
         parent = self._runs.find(self._run_key(PARENT)) if self._matrix and not self._runs.complete else None
@@ -127,12 +147,14 @@ class RunStore:
         parent = self._parent(event["t"])
         if parent is not None:
             self._runs.log_points(parent, [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()])
+            if self._is_anothers(parent):
+                return
             self._runs.log_tags(parent, event["tags"])
             self._runs.log_artifacts(parent, event["artifacts"])
 
     def _matrix_ended(self, event: Event) -> None:
         parent = self._parent(event["t"])
-        if parent is not None:
+        if parent is not None and not self._is_anothers(parent):
             self._end(parent, event["status"], event["t"])
 
     def _closed(self, event: Event) -> None:
@@ -140,6 +162,10 @@ class RunStore:
         for run, tags in self._runs.search(f"tags.session = '{self._session}' and attributes.status = 'RUNNING'"):
             well = tags.get("kind") == "matrix" and not event["interrupted"]
             self._end(run, "done" if well else "interrupted", event["t"])
+
+    def _is_anothers(self, run: Run) -> bool:
+        """Whether a later session has the run in hand; their names begin with when they did."""
+        return self._late and run.session > self._session
 
     def _run_key(self, cell: str) -> str:
         matrix = self._matrix["key"] if self._matrix else ""

@@ -40,6 +40,16 @@ def clean_text(value: object, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
 
 
+def why(error: Exception) -> str:
+    """An error in one line; of one that happened on the way to a server only what happened, not all layers of it."""
+    text = str(error).strip()
+    cause = re.search(r"Caused by \w+\((['\"])(?:\w+\(.*?\): )?(.*?)\1\)\)", text, re.DOTALL)
+    if cause:
+        return cause[2]
+    lines = text.splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, default=str)

@@ -15,7 +15,7 @@ from cluster.tracking_journal import Event, Journal, orphans
 from cluster.tracking_location import StoreLocation, WriteLock
 from cluster.tracking_runs import connect
 from cluster.tracking_store import RefusedError, RunStore
-from cluster.tracking_text import milliseconds
+from cluster.tracking_text import milliseconds, why
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +102,9 @@ class Writer:
             self._failures += 1
             self._failed_rounds += 1
             if self.problem is None:
-                log.warning("MLflow at %s: %s; runs are kept in %s", self._location.shown, error, self._journal.path)
-            self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
+                kept = self._journal.path or "memory"
+                log.warning("MLflow at %s: %s; what is not logged waits in %s", self._location.shown, why(error), kept)
+            self.problem = why(error)
             return min(LONGEST_PAUSE, 2.0**self._failures)
         finally:
             self._lock.release()
@@ -145,7 +146,7 @@ def replay_orphans(client: Any, location: StoreLocation) -> int:
 def replay_orphan(journal: Journal, client: Any, location: StoreLocation) -> int:
     """Bring over one ended process's events; where it did not close its runs itself, they were interrupted."""
     ended = milliseconds(journal.modified())
-    store = RunStore(client, location, journal.header)
+    store = RunStore(client, location, journal.header, late=True)
     refused = bring_over(journal, store, location)
     refused += _apply(store, [{"kind": "closed", "t": ended, "interrupted": True}], location)
     journal.finish()
@@ -173,7 +174,7 @@ def replay(location: StoreLocation, spool: Path | None = None) -> Replayed:
     left: list[Path] = []
     problem = None
     client = None
-    for path in paths:
+    for number, path in enumerate(paths):
         journal = None
         try:
             journal = Journal.adopt(path)
@@ -185,7 +186,10 @@ def replay(location: StoreLocation, spool: Path | None = None) -> Replayed:
             refused += replay_orphan(journal, client, location)
             replayed += 1
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = why(error)
+            if journal is not None:  # it is the store that fails, and would fail as slowly with each of the others
+                left += paths[number:]
+                break
             left.append(path)
         finally:
             lock.release()

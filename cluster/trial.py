@@ -9,6 +9,7 @@ takes its processes with it, and the next one gets new ones.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -19,17 +20,25 @@ import ray
 from ray import tune
 
 from cluster.context import Context, prepare_process, release_memory
-from cluster.mailbox import Job, Message
+from cluster.faults import kind_of_raised, kind_of_run
+from cluster.mailbox import Job, Message, Place
 from cluster.scheduler import FINAL, REPORT
-from cluster.work import PAUSED, STATUS_OF_REASON, STATUSES
+from cluster.work import PAUSED, PREEMPTED, STATUS_OF_REASON, STATUSES, Fault
 
 # How long a train function that was told to stop may take to leave before its workers are killed.
 _LEAVE_SECONDS = 60.0
 _KILLED_SECONDS = 30.0
 
 
-class TrainFunctionError(Exception):
-    """The train function raised; the text is its traceback."""
+class TrialFaultError(Exception):
+    """What ended a cell in its own processes; carries the Fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return self.fault.text
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]
@@ -37,14 +46,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """What the trial's own process holds."""
-        return tune.PlacementGroupFactory([config["bundle"]])
+        """What the trial's own process holds; a cell that hung on a node is kept from it."""
+        avoid = config.get("cell", {}).get("avoid")
+        elsewhere = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
+        return tune.PlacementGroupFactory([config["bundle"]], **elsewhere)
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start on the first cell; `config` carries the mailbox's name, the bundle and the cell."""
         self._mailbox_name: str = config["mailbox"]
         self._mailbox = ray.get_actor(self._mailbox_name)
         self._slot = ""
+        self._gpus = float(config["bundle"].get("GPU", 0.0))
         self._thread: threading.Thread | None = None
         self._running = False
         self._doomed = False  # its ranks will not come to ask for another cell
@@ -58,7 +70,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next epoch, or the end; raises TrainFunctionError with the train function's traceback."""
+        """The next epoch, or the end; raises TrialFaultError with the train function's traceback."""
         if not self._running:
             return _ended("interrupted", None)
         message: Message = ray.get(self._mailbox.take.remote(self._slot))
@@ -68,14 +80,14 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if message.kind == "abandoned":
             self._doomed = True
             return _ended("interrupted", None)
-        error = message.error
-        if error is None and not isinstance(message.result, dict):
-            error = f"the train function returned {type(message.result).__name__}, not a dict"
-        if error is not None:
+        fault = message.fault
+        if fault is None and not isinstance(message.result, dict):
+            fault = Fault("error", f"the train function returned {type(message.result).__name__}, not a dict")
+        if fault is not None:
             # Here rather than in cleanup(), for which Tune allows ten seconds at the end of a matrix.
             self._doomed = True
             self._end_run()
-            raise TrainFunctionError(error)
+            raise TrialFaultError(fault)
         return _ended(message.reason, message.result)
 
     def cleanup(self) -> None:
@@ -95,7 +107,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if new:  # the first cell, or the workers have died while they waited for this one
             self._slot = uuid.uuid4().hex[:12]
         cell = config["cell"]
-        refused = ray.get(self._mailbox.assign.remote(self._slot, cell["key"], cell["stop"]))
+        refused = ray.get(self._mailbox.assign.remote(self._slot, cell["key"], _place(), cell["stop"]))
         self._running = refused is None
         if new and self._running:
             self._thread = threading.Thread(target=self._run, args=(self._slot,), daemon=True, name=self._slot)
@@ -130,13 +142,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """The slot's Train run, from the first cell to the last, or to a failing one."""
         try:
             [job] = ray.get(self._mailbox.join.remote(slot, None, None))
-            fit(job, self._mailbox_name, slot)
+            fit(job, self._mailbox_name, slot, self._gpus)
         except BaseException as caught:
-            ray.get(self._mailbox.fail.remote(slot, _text(caught)))
+            ray.get(self._mailbox.fail.remote(slot, Fault(kind_of_run(caught), _text(caught))))
 
 
-def fit(job: Job, mailbox: str, slot: str) -> None:
-    """Run the slot's cells through Ray Train until the mailbox closes it; raises what a cell raised."""
+def fit(job: Job, mailbox: str, slot: str, gpus: float) -> None:
+    """Run the slot's cells through Ray Train until the mailbox closes it; raises what a cell raised.
+
+    `gpus` is what the trial's own process holds.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     each = {"CPU": float(job.cpus_per_worker)} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {})
@@ -147,7 +162,7 @@ def fit(job: Job, mailbox: str, slot: str) -> None:
         placement_strategy=job.placement,
     )
     run = RunConfig(name=f"slot-{slot}", storage_path=job.storage, failure_config=FailureConfig(max_failures=0))
-    config = {"mailbox": mailbox, "slot": slot}
+    config = {"mailbox": mailbox, "slot": slot, "gpus": gpus or job.gpus_per_worker}
     scaling = grouped if job.workers > 1 else ScalingConfig(num_workers=0)
     _trainer()(_ranks_loop, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
 
@@ -180,8 +195,8 @@ def _ranks_loop(config: dict[str, Any]) -> None:
     grouped = world_size > 1
     member = ray.get_runtime_context().current_actor if grouped else None
     group = get_current_placement_group() if grouped else None
-    [job] = ray.get(mailbox.join.remote(slot, member, group))
-    prepare_process(job)
+    [job] = ray.get(mailbox.join.remote(slot, member, group, _place() if grouped else None))
+    prepare_process(job, config["gpus"])
     # Once, so that what a train function derives from `shared` can be kept from cell to cell.
     function, shared = ray.get([job.train_function, job.shared])
     number = 0
@@ -191,7 +206,7 @@ def _ranks_loop(config: dict[str, Any]) -> None:
             result = function(given.payload, shared, context)
         except BaseException as error:
             # Said here, where the traceback is the train function's own; raised, so that Train ends the other ranks.
-            ray.get(mailbox.fail.remote(slot, _text(error, skip=1)))
+            ray.get(mailbox.fail.remote(slot, Fault(kind_of_raised(error), _text(error, skip=1))))
             raise
         del given, context
         release_memory(job)
@@ -203,9 +218,14 @@ def _ended(reason: str | None, result: dict[str, Any] | None) -> dict[str, Any]:
     status = (result or {}).get("status")
     if status not in STATUSES:
         status = STATUS_OF_REASON.get(reason or "", "done")
-    if status == "interrupted" and reason == PAUSED:
-        status = PAUSED
+    if status == "interrupted" and reason in (PAUSED, PREEMPTED):
+        status = reason
     return {tune.result.DONE: True, FINAL: {"status": status, "result": result}}
+
+
+def _place() -> Place:
+    """Where this process is."""
+    return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
 def _text(error: BaseException, skip: int = 0) -> str:

@@ -1,9 +1,10 @@
-"""Tune's callback: keeps how cells ended and what they cost, tells the listeners, and looks at the budget."""
+"""Tune's callback: keeps how cells ended and what they cost, tries lost ones again, and tells the listeners."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,32 +15,49 @@ from ray import tune
 from ray.util import remove_placement_group
 
 from cluster.budget import Budget, Spent
+from cluster.faults import kind_of_lost
+from cluster.guard import Guard
 from cluster.interruption import Interruption
-from cluster.scheduler import FINAL, REPORT
-from cluster.trial import TrainFunctionError
-from cluster.work import PAUSED, Ended, Listener, Work
+from cluster.lifeline import TUNE_THREAD
+from cluster.queue import Queue
+from cluster.retries import Attempts, Retries, Suspicion
+from cluster.scheduler import FINAL, REPORT, Scheduler
+from cluster.trial import TrialFaultError
+from cluster.work import PAUSED, PREEMPTED, Ended, Fault, Listener, Work
 
 logger = logging.getLogger(__name__)
 
 
 class Watch(tune.Callback):  # type: ignore[misc]
-    """One run of cells as it goes; ``gpus`` is what a trial holds of them."""
+    """One run of cells as it goes; ``gpus`` is what a trial holds of them. ``begin`` before Tune starts."""
 
-    def __init__(self, works: Sequence[Work], listeners: Sequence[Listener], budget: Budget, gpus: float) -> None:
+    def __init__(
+        self, works: Sequence[Work], listeners: Sequence[Listener], budget: Budget, gpus: float, retries: Retries
+    ) -> None:
         self.works = tuple(works)
         self.ended: dict[str, Ended] = {}
         self.interruption = Interruption()
         self.budget_reached: str | None = None
-        self.mailbox: Any = None
+        self.halted: str | None = None
+        self.suspicion = Suspicion(works)
         self._by_key = {work.key: work for work in works}
         self._listeners = tuple(listeners)
         self._broken: set[int] = set()
         self._budget, self._gpus = budget, gpus
+        self._attempts = Attempts(retries)
         self._start = time.monotonic()
         self._began: dict[str, float] = {}  # of cells that have a slot
         self._seconds: dict[str, float] = {}  # in slots that a cell has left
         self._paused: dict[str, Work] = {}
-        self._told_interrupted = False
+        self._last_fault: dict[str, Fault] = {}
+        self._told_interrupted = self._told_held = self._closed = False
+        self._guard: Guard
+        self._queue: Queue
+        self._scheduler: Scheduler
+
+    def begin(self, guard: Guard, queue: Queue, scheduler: Scheduler) -> None:
+        """What looks out for faults, takes cells back, and is told how cells end."""
+        self._guard, self._queue, self._scheduler = guard, queue, scheduler
 
     @property
     def spent(self) -> Spent:
@@ -51,6 +69,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Call all listeners; one that raises is reported once and never stops the run."""
+        if self._closed and threading.current_thread().name == TUNE_THREAD:
+            return  # the cluster is lost, but not all of Tune's calls have noticed
         for listener in self._listeners:
             try:
                 getattr(listener, method)(*arguments)
@@ -59,19 +79,33 @@ class Watch(tune.Callback):  # type: ignore[misc]
                     self._broken.add(id(listener))
                     logger.exception("%s failed in %s; the run goes on", type(listener).__name__, method)
 
+    def halt(self, why: str) -> None:
+        """Going on is pointless: start nothing more, let what runs leave."""
+        if self.halted is None:
+            self.halted = why
+            self.interruption.ask()
+
     def close(self) -> None:
-        """Nothing runs any more: cells that still wait at a rung are left to be gone on with."""
-        for work in list(self._paused.values()):
-            self._end(work, "interrupted", None, None)
+        """Nothing runs any more, or counts: cells that wait at a rung or for another attempt are left to go on."""
+        self._closed = True
+        for key in [*self._began, *self._paused, *self._last_fault]:
+            if key not in self.ended:
+                self._end(self._by_key[key], "interrupted", None, None)
+        if self.halted is None and (count := self.suspicion.failing) and len(self.ended) < len(self.works):
+            error = next(ended.error for ended in reversed(self.ended.values()) if ended.error)
+            last = error.splitlines()[-1]
+            self.halted = f"{count} cells have failed alike and none got further, so the others are not tried: {last}"
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Look at the budget; tell of an interruption from the main thread."""
-        if not self.interruption.event.is_set() and (limit := self._budget.reached(self.spent)):
-            self.budget_reached = limit
-            self.interruption.ask()
+        """Look at budget, nodes and cells; tell of an interruption, which a signal handler must not do."""
+        if not self.interruption.event.is_set():
+            self._guard.look()
+            if limit := self._budget.reached(self.spent):
+                self.budget_reached = limit
+                self.interruption.ask()
         if self.interruption.event.is_set() and not self._told_interrupted:
             self._told_interrupted = True
-            why = self.interruption.signal_name or f"the budget of {self.budget_reached} is spent"
+            why = self.interruption.signal_name or self.halted or f"the budget of {self.budget_reached} is spent"
             self.tell("interrupted", why, self.interruption.grace_seconds)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -79,6 +113,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         work = self._work(trial)
         self._paused.pop(work.key, None)
         self._began[work.key] = time.monotonic()
+        self._guard.started(work)
         self.tell("cell_started", work)
 
     def on_trial_result(
@@ -86,7 +121,10 @@ class Watch(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """An epoch has been reported."""
         if REPORT in result:
-            self.tell("cell_epoch", self._work(trial), result[REPORT])
+            work = self._work(trial)
+            self._guard.reported(work)
+            self.suspicion.reported(work.key, int(result[REPORT].get("epoch", 0)))
+            self.tell("cell_epoch", work, result[REPORT])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A train function has returned."""
@@ -96,20 +134,41 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._leave_slot(work)
             self._paused[work.key] = work
             self.tell("cell_paused", work)
-        else:
+        elif final["status"] not in (PREEMPTED, "interrupted"):
             self._end(work, final["status"], final["result"], None)
+        elif self.interruption.event.is_set():
+            self._end(work, "interrupted", final["result"], None)
+        elif final["status"] == PREEMPTED:
+            self._lost(work, Fault("node", "its node is going to be taken away"), None)
+        else:  # Tune has ended a slot in which it had just started the cell
+            self._lost(work, Fault("died", "its process was ended before the cell was"), None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A train function has raised, or the trial's process has died."""
+        """A train function has raised, or a process of the trial has died."""
         error, work = _error_of(trial), self._work(trial)
-        if isinstance(error, TrainFunctionError):
-            self._end(work, "failed", None, str(error))
-            return
-        self._release(work.key)
-        if self.interruption.event.is_set():
+        if isinstance(error, TrialFaultError):
+            fault = error.fault
+        else:
+            self._release(work.key)
+            kind = kind_of_lost(error)
+            fault = Fault("died" if kind == "error" else kind, str(error))
+        fault, node = self._guard.fault_of(work, fault)
+        if self.interruption.event.is_set() and fault.kind in ("died", "node"):
             self._end(work, "interrupted", None, None)
         else:
-            self._end(work, "failed", None, str(error))
+            self._lost(work, fault, node)
+
+    def _lost(self, work: Work, fault: Fault, node: str | None) -> None:
+        """An attempt at a cell is lost: another one, or the end of it."""
+        again = self._attempts.after(work.key, fault, node)
+        if again is None:
+            advice = self._attempts.why_not(work.key, fault)
+            self._end(work, "failed", None, f"{fault.text}\n{advice}" if advice else fault.text, fault)
+            return
+        self._leave_slot(work)
+        self._last_fault[work.key] = fault
+        self.tell("cell_retried", work, fault, self._attempts.retries(work.key))
+        self._queue.again(work, again)
 
     def _work(self, trial: Any) -> Work:
         return self._by_key[trial.config["cell"]["key"]]
@@ -117,19 +176,30 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def _release(self, key: str) -> None:
         """Give back what a trial's workers held whose process has died, and with it whoever would have done so."""
         with contextlib.suppress(ray.exceptions.RayError):  # else at the end of the matrix
-            for group in ray.get(self.mailbox.groups.remote(key), timeout=10):
+            for group in ray.get(self._guard.mailbox.groups.remote(key), timeout=10):
                 remove_placement_group(group)
 
     def _leave_slot(self, work: Work) -> None:
+        self._guard.left(work)
         began = self._began.pop(work.key, None)
         seconds = time.monotonic() - began if began is not None else 0.0
         self._seconds[work.key] = self._seconds.get(work.key, 0.0) + seconds
 
-    def _end(self, work: Work, status: str, result: dict[str, Any] | None, error: str | None) -> None:
+    def _end(
+        self, work: Work, status: str, result: dict[str, Any] | None, error: str | None, fault: Fault | None = None
+    ) -> None:
         self._leave_slot(work)
         self._paused.pop(work.key, None)
-        self.ended[work.key] = Ended(status, result, error, self._seconds[work.key])
+        retries = self._attempts.retries(work.key)
+        kind = fault.kind if fault else None
+        self.ended[work.key] = Ended(status, result, error, self._seconds[work.key], kind, retries)
+        if status != "interrupted":
+            self._scheduler.ended(work.key, status)
+            self.suspicion.ended(work, fault)
         self.tell("cell_ended", work, self.ended[work.key])
+        if (count := self.suspicion.failing) and not self._told_held:
+            self._told_held = True
+            self.tell("notice", f"{count} cells have failed alike: no other is started until one gets further")
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         # Tune pickles its callbacks into a file of its own, from which we never restore.

@@ -19,13 +19,25 @@ STATUSES = ("done", "diverged", "stopped", "failed", "interrupted")
 #: Why a cell leaves that only waits, at a rung, for the others of its arm; it has not ended.
 PAUSED = "paused"
 
+#: Why a cell leaves whose node is going to be taken away; it goes on elsewhere.
+PREEMPTED = "preempted"
+
 #: Why a train function can be told to stop, and the status a cell then has unless its result says otherwise.
-STATUS_OF_REASON: Mapping[str, str] = {"scheduler": "stopped", "interrupted": "interrupted", PAUSED: "interrupted"}
+STATUS_OF_REASON: Mapping[str, str] = {
+    "scheduler": "stopped",
+    "interrupted": "interrupted",
+    PAUSED: "interrupted",
+    PREEMPTED: "interrupted",
+}
+
+#: Reasons that do not wait for the end of an epoch, where the train function can leave within one.
+URGENT = frozenset({"interrupted", PREEMPTED})
 
 
 #: What can go wrong while a cell trains; it decides what happens next (cluster.retries).
-#: `error`: the train function raised; `died`: a process of the trial is gone; `node`: its machine is; `memory`: there
-#: was not enough of it, on host or GPU; `disk`: no space left; `hang`: nothing moved for far longer than an epoch takes.
+#: `error`: the train function raised; `died`: a process of the trial is gone; `node`: its machine is, or will be;
+#: `memory`: there was not enough of it, on host or GPU; `disk`: no space is left; `hang`: nothing moved for far longer
+#: than an epoch takes.
 FaultKind = Literal["error", "died", "node", "memory", "disk", "hang"]
 
 
@@ -47,8 +59,8 @@ class Fault:
 class Work:
     """One cell to run.
 
-    `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched. `arm` is
-    what cells that differ in the seed alone have in common.
+    `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched. `arm`
+    is what cells that differ in the seed alone have in common.
     `epochs` is the number planned, if known: the table shows it, and no scheduler stops a cell at its last epoch.
     `expected_seconds` is what the plan expects the cell to take in its slot, if it expects anything.
     """
@@ -90,6 +102,9 @@ class TrialContext(Protocol):
     def alive(self) -> None:
         """Say that work goes on between two reports, else it is taken for a hang; cheap, returns at once."""
 
+    def leave_now(self) -> bool:
+        """Whether to leave within an epoch, and be resumed there; only with one worker, and as `alive` is called."""
+
 
 #: (payload, shared, context) -> result. Runs on every rank; rank 0's result is the cell's. `shared` is read-only.
 #: `result["status"]`, if given, becomes the cell's status. Give a function of a module: it is pickled by reference.
@@ -115,9 +130,9 @@ class Ended:
 class Outcome:
     """How a matrix ended: `ended` by key; `left` are the cells to run again after an interruption.
 
-    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), `halted` a sentence on what made
-    it pointless to go on (the cluster is gone, every cell fails alike), each None otherwise; `spent` is what the run has
-    cost. After `cluster_lost` Ray must not be used any more in this process.
+    `interrupted` is the signal's name, `budget` the limit that was reached (`2 hours`), `halted` a sentence on what
+    made it pointless to go on (the cluster is gone, every cell fails alike), each None otherwise; `spent` is what the
+    run has cost. After `cluster_lost` Ray must not be used any more in this process.
     """
 
     ended: dict[str, Ended]
@@ -132,7 +147,7 @@ class Outcome:
 
 
 class Listener:
-    """Is told what happens, in the driver's main thread; does nothing unless overridden.
+    """Is told what happens, one thing at a time, in a thread of the driver's; does nothing unless overridden.
 
     Methods must return quickly. What they raise is logged once and otherwise ignored: watching never stops training.
     """
@@ -150,7 +165,7 @@ class Listener:
         """The cell waits at a rung, without a slot, for the others of its arm; `cell_started` tells when it goes on."""
 
     def cell_retried(self, work: Work, fault: Fault, retries: int) -> None:
-        """An attempt was lost; the cell has left its slot and will be tried again, for the `retries`-th time (1, ...)."""
+        """An attempt was lost; the cell has left its slot and is tried again, for the `retries`-th time (1, ...)."""
 
     def notice(self, text: str) -> None:
         """A sentence about what happens to the cluster: a node is lost or will be, cells are held back."""

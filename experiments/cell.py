@@ -5,13 +5,13 @@ The same cell is the same folder whoever runs it: ``altformer train``, a matrix 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
+import logging
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,10 @@ from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json, write_text
 from experiments import provenance
+from experiments.cell_lock import only_trainer, told_by_rank_0
+from experiments.cell_log import cell_log, end_logged, log_start
+
+log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
 Record = dict[str, Any]
@@ -91,26 +95,35 @@ def read_record(folder: Path) -> Record | None:
     return record if isinstance(record, dict) and record.get("schema") == RECORD_SCHEMA else None
 
 
+def finished_record(folder: Path) -> Record | None:
+    """The record of a cell that is done or diverged, whatever scheduler it had: it is never trained again."""
+    record = read_record(folder)
+    return record if record is not None and record["status"] in ("done", "diverged") else None
+
+
 def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
     """Train a cell and, on rank 0, write its record unless it was interrupted; returns the record.
 
     ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell. Cells
-    are shared by matrices: one that another process trains is waited for, and its record taken. With several workers
-    that would keep the other ranks waiting, so it is an error.
+    are shared by matrices: one that another process trains is waited for, and its record taken. What happens is told in
+    the cell's ``log.txt``. DiskFullError is raised where there is no room for what is written.
     """
-    if context.rank != 0:
-        return _train(cell, data, context, started_by)
-    alone = context.world_size == 1
-    with _only_trainer(cell.folder, wait=alone):
+    writes = context.rank == 0
+    with cell_log(cell.folder) if writes else nullcontext(), end_logged(), only_trainer(cell.folder, context):
         # perhaps by another process: while this one waited for the lock, or the cell at a rung without it
-        record = read_record(cell.folder) if alone else None
-        if record is not None and record["status"] in ("done", "diverged"):
+        record = told_by_rank_0(context, finished_record(cell.folder) if writes else None)
+        if record is not None:
+            log.info("found %s by another process", record["status"])
             return record
-        write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False))
-        write_text(cell.folder / "environment.txt", provenance.environment())
+        log_start(cell.folder)
+        if writes:
+            config = yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False)
+            write_text(cell.folder / "config.yaml", config)
+            write_text(cell.folder / "environment.txt", provenance.environment())
         record = _train(cell, data, context, started_by)
-        if record["status"] != "interrupted":
+        if writes and record["status"] != "interrupted":
             write_json(cell.folder / "record.json", record)
+        log.info("ended: %s", record["status"])
         return record
 
 
@@ -158,24 +171,22 @@ def load_teacher(cell: Cell, data: Any, device: Any) -> Any:
     return teacher.model
 
 
-@contextmanager
-def _only_trainer(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold the cell's lock, which the system frees when its holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if not wait:
-                raise UserError(f"{folder}: this cell is being trained by another process") from None
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any], fault: str | None = None) -> Record:
+    """Record that a cell failed, with its traceback; a failed cell is run again by the next start.
+
+    Where another process has finished it meanwhile, that record stays and is returned.
+    """
+    if (finished := finished_record(cell.folder)) is not None:
+        return finished
+    record = failure_record(cell, error, started_by, fault)
+    write_json(cell.folder / "record.json", record)
+    return record
 
 
-def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Record:
-    """Record that a cell failed, with its traceback; a failed cell is run again by the next start."""
+def failure_record(cell: Cell, error: str, started_by: Mapping[str, Any], fault: str | None = None) -> Record:
+    """The record of a cell that failed; ``fault`` is the kind of what went wrong (``cluster.work.FaultKind``)."""
     nothing = dict.fromkeys(("best_epoch", "val", "test", "stopped_by", "params"))
-    record: Record = {
+    return {
         **_identity(cell),
         **nothing,
         "status": "failed",
@@ -184,9 +195,8 @@ def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any]) -> Reco
         "train_seconds": 0.0,
         "provenance": {**_provenance(cell, started_by), "ended": provenance.now()},
         "error": error,
+        "fault": fault,
     }
-    write_json(cell.folder / "record.json", record)
-    return record
 
 
 def repeat_command(cell: Cell, started_in: str | None) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import NoReturn, Protocol
 
 from altformer.errors import UserError, unknown_name
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, RayGoneError
 from experiments.signals import Terminated
 
 
@@ -43,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("ablations.report_command", "write the report of a finished matrix anew, or a page over several"),
     "compare": ("ablations.compare_command", "set two cells or two arms side by side"),
     "promote": ("ablations.promote_command", "register the best cell of a matrix as a model in MLflow"),
+    "status": ("ablations.status_command", "show how far a matrix is, also while it runs"),
+    "gc": ("ablations.gc_command", "remove what finished matrices need no longer"),
     "tune": ("ablations.tuning.command", "run the tuning plan, its gates decided on validation"),
     "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
     "evaluate": ("experiments.evaluate_command", "score a naive baseline"),
@@ -51,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("experiments.distill_command", "train a small model on the data and on a trained one's forecasts"),
     "postprocess": ("experiments.postprocess_command", "score forecasts before and after causal post-processing"),
     "data": ("experiments.data_command", "list, fetch, describe and check data sets"),
+    "sync": ("experiments.sync_command", "bring to MLflow what could not be logged there"),
     "mlflow-ui": ("experiments.mlflow_ui_command", "open the MLflow pages of the runs"),
     "dashboard": ("experiments.dashboard_command", "show where the Ray dashboard is"),
 }
@@ -70,6 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, ClusterError) as error:
         print(f"altformer: {error}", file=sys.stderr)
         return 2
+    except RayGoneError as error:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(error.code)
     except BrokenPipeError:
         return 0  # the reader of our output has gone, as with `altformer data list | head`
 

@@ -7,22 +7,24 @@ matrix varies.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from altformer.config import Config
 from altformer.errors import UserError, unknown_name
 from experiments.fields import SECTIONS, leaf_paths, locate
-from experiments.yaml_file import read_yaml
+from experiments.mistakes import rule_of, shortened
+from experiments.yaml_file import parse_yaml, read_yaml
 
 HERE = Path(__file__).parent
 PROFILES = ("quick", "full")
 MAX_BASES = 5
+_FILES = ("dataset.path", "dataset.graph")  # fields that name a file of the user's
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Layer:
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    file: str = ""  # of the experiment, where these are its values
 
     def set(self, path: str, value: Any, place: str) -> None:
         """Set a field; a whole section or choice replaces what was set below it."""
@@ -68,13 +71,14 @@ def compose(  # one argument per layer of the precedence
     *,
     dataset: str | None = None,
     profile: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Layer | None = None,
     arm: Mapping[str, Any] | None = None,
     varied: Collection[str] = (),
 ) -> Config:
     """The configuration of one run; ``settings`` and ``arm`` map leaf names or dotted paths to values.
 
-    ``varied`` names the fields that any arm of the matrix sets. Raises UserError with the place of the mistake.
+    ``settings`` are those of ``--set``, or with them those of a matrix or plan (``settings_over``). ``varied`` names
+    the fields that any arm of the matrix sets. Raises UserError with the place of the mistake.
     """
     config = experiment_layer(base)
     if dataset is not None:
@@ -83,7 +87,8 @@ def compose(  # one argument per layer of the precedence
         skip = [locate(name) for name in varied]
         ours = config.model_type == "altformer"  # whose sizes the profile knows
         config.update(profile_layer(profile), skip=skip if ours else [*skip, "model"])
-    for layer in (settings_layer(settings or {}, "--set"), settings_layer(arm or {}, "arm")):
+    given = settings if isinstance(settings, Layer) else settings_layer(settings or {}, "--set")
+    for layer in (given, settings_layer(arm or {}, "arm")):
         _refuse_idle_rate(config, layer)
         config.update(layer)
     return validate(config)
@@ -98,9 +103,10 @@ def experiment_layer(path: Path) -> Layer:
             raise UserError(f"{path}: more than {MAX_BASES} files through 'base'; does one name itself?")
         content, lines = read_yaml(following)
         base = content.pop("base", None)
-        chain.append(_layer(content, lambda key, file=following, at=lines: f"{file}:{at.get(key, 1)}"))
+        place_of = partial(_line_in, following, lines)
+        chain.append(_layer(content, place_of, following.parent))
         following = find_experiment(str(base), beside=following.parent) if base is not None else None
-    merged = Layer()
+    merged = Layer(file=str(path))
     for layer in reversed(chain):
         merged.update(layer)
     return merged
@@ -121,12 +127,21 @@ def profile_layer(name: str) -> Layer:
         raise unknown_name("profile", name, PROFILES)
     path = HERE / "profiles" / f"{name}.yaml"
     content, lines = read_yaml(path)
-    return _layer(content, lambda key: f"{path}:{lines.get(key, 1)}")
+    return _layer(content, partial(_line_in, path, lines))
 
 
 def settings_layer(settings: Mapping[str, Any], place: str) -> Layer:
     """Overrides by leaf name or dotted path."""
     return _layer(settings, lambda key: f"{place} {key}")
+
+
+def settings_over(
+    written: Mapping[str, Any], place_of: Callable[[str], str], folder: Path, settings: Mapping[str, Any]
+) -> Layer:
+    """The ``settings`` of ``--set`` over those written in a file in ``folder``, whose keys stand at ``place_of``."""
+    layer = _layer(written, place_of, folder)
+    layer.update(settings_layer(settings, "--set"))
+    return layer
 
 
 def fields_of(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -144,10 +159,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def parse_value(text: str, place: str) -> Any:
     """One value from the command line, read as YAML (numbers, lists, mappings)."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{place}: cannot read the value '{text}'") from error
+    return parse_yaml(text, place)
 
 
 def validate(layer: Layer) -> Config:
@@ -171,8 +183,15 @@ def validate(layer: Layer) -> Config:
         raise UserError("\n".join(_explain(problem, layer) for problem in error.errors())) from error
 
 
-def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
-    """Flatten a mapping whose keys are sections, leaf names or dotted paths, refusing unknown ones."""
+def _line_in(path: Path, lines: Mapping[str, int], key: str) -> str:
+    return f"{path}:{lines.get(key, 1)}"
+
+
+def _layer(content: Mapping[str, Any], place_of: Callable[[str], str], folder: Path = Path()) -> Layer:
+    """Flatten a mapping whose keys are sections, leaf names or dotted paths, refusing unknown ones.
+
+    The user's own files are named from ``folder``, that of the file they stand in, and from then on absolutely.
+    """
     layer = Layer()
     for key, given in content.items():
         value = _model_section(given) if key == "model" else given
@@ -183,6 +202,9 @@ def _layer(content: Mapping[str, Any], place_of: Any) -> Layer:
         else:
             place = place_of(str(key))
             layer.set(locate(str(key), place), value, place)
+    for path in _FILES:
+        if isinstance(given := layer.values.get(path), str):
+            layer.values[path] = str((folder / given).absolute())
     return layer
 
 
@@ -243,10 +265,19 @@ def _explain(problem: Any, layer: Layer) -> str:
     if problem["type"] == "union_tag_invalid":
         valid = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
         return str(unknown_name(f"type of {path}", problem["ctx"]["tag"], valid, place))
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["input"]
-    shown = "" if isinstance(value, dict) else f", got {value!r}"
+    if problem["type"] == "missing":
+        return f"{layer.file}: '{path}' is missing"
+    message, value = rule_of(problem), problem["input"]
+    place = place or _place_of_named(message, path, layer)
+    shown = "" if isinstance(value, dict) else f", got {shortened(value)}"
     return f"{place}: {path}: {message}{shown}" if place else f"{path}: {message}{shown}"
+
+
+def _place_of_named(message: str, section: str, layer: Layer) -> str:
+    """Where the first field of a section stands that a rule over several of its fields names."""
+    named = re.findall(r"\w+", message)
+    below = {at.rpartition(".")[2]: place for at, place in layer.places.items() if at.startswith(f"{section}.")}
+    return next((below[name] for name in named if name in below), "")
 
 
 def _upwards(path: str) -> list[str]:

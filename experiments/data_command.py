@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,24 @@ from altformer.data.readers import READERS
 from altformer.data.specs import SPECS
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError, unknown_name
+from experiments.compose import compose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `list`, `info NAME`, `fetch NAME` and `check NAME_OR_PATH`."""
+    """Declare `list`, `info SOURCE`, `fetch NAME` and `check SOURCE`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|fetch|check")
     actions.add_parser("list", help="the known data sets, and which are at hand")
     info = actions.add_parser("info", help="what a data set holds")
-    info.add_argument("source", metavar="NAME_OR_PATH")
     info.add_argument("--plot", type=Path, metavar="FILE.png", help="also write a picture of it over space and time")
     get = actions.add_parser("fetch", help="get a data set from its public places")
     get.add_argument("name", metavar="NAME")
     find = actions.add_parser("check", help="list what is wrong with a data set or a file, and where")
-    find.add_argument("source", metavar="NAME_OR_PATH")
     for action in (info, find):
+        action.add_argument(
+            "source",
+            metavar="SOURCE",
+            help="a data set's name, a file of readings, or an experiment's YAML",
+        )
         action.add_argument("--freq", help="time step of your own file, such as 15min (default: from its times)")
         action.add_argument("--null-value", help="what marks a missing reading in your own file: a number or nan (0)")
         action.add_argument("--graph", type=Path, help="road graph of your own file: adj_mx.pkl or from,to,cost CSV")
@@ -123,7 +128,7 @@ def _summary(source: str, checked: Checked) -> str:
 
 
 def _config(args: argparse.Namespace) -> DatasetConfig:
-    """A name of the table or a path to a file; what looks like neither is a mistyped name."""
+    """A name of the table, a file of readings, or what an experiment's YAML says of its data; else a mistyped name."""
     given = {"freq": args.freq, "null_value": args.null_value, "graph": args.graph}
     described = {field: value for field, value in given.items() if value is not None}
     if args.source in SPECS or args.source == SIMULATED:
@@ -131,9 +136,19 @@ def _config(args: argparse.Namespace) -> DatasetConfig:
             raise UserError(f"--{next(iter(described)).replace('_', '-')} describes your own file, not {args.source}")
         return DatasetConfig(name=args.source)
     path = Path(args.source)
+    if path.suffix in (".yaml", ".yml"):
+        return _of_experiment(path, described)
     if path.suffix.lower() not in READERS and not path.exists():
         raise unknown_name("data set", args.source, [*SPECS, SIMULATED])
     try:
         return DatasetConfig(path=path, **described)
     except ValueError as error:
         raise UserError(f"--null-value {args.null_value}: must be a number or nan") from error
+
+
+def _of_experiment(path: Path, described: dict[str, Any]) -> DatasetConfig:
+    """The data set of an experiment, with what the command line says of the file instead."""
+    source = compose(path).dataset
+    if described and source.path is None:
+        raise UserError(f"--{next(iter(described)).replace('_', '-')} describes your own file, not {source.name}")
+    return compose(path, settings={f"dataset.{field}": value for field, value in described.items()}).dataset

@@ -9,6 +9,7 @@ from typing import Any
 from altformer.scores import flatten
 from cluster.work import TrialContext, Work
 from experiments.cell import Cell, Record, run_cell
+from experiments.cell_log import LOG
 
 Artifact = tuple[Path, str]
 
@@ -66,7 +67,7 @@ def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 def cell_files(cell: Cell, record: Mapping[str, Any]) -> list[Artifact]:
     """The files of a finished cell that go with its run: what it was, what it found, a sample, and its best weights."""
     best = record.get("best_epoch")
-    names = ("config.yaml", "record.json", "environment.txt", "forecast_sample.npz", "test_errors.npz")
+    names = ("config.yaml", "record.json", "environment.txt", LOG, "forecast_sample.npz", "test_errors.npz")
     files = [(cell.folder / name, "") for name in names]
     if best:
         files.append((cell.folder / "checkpoints" / f"epoch-{best:04d}" / "model.safetensors", "best_checkpoint"))
@@ -84,7 +85,8 @@ class WithoutProgress:
 
     def __init__(self, context: TrialContext) -> None:
         self.rank, self.world_size, self.device = context.rank, context.world_size, context.device
-        self.report, self.should_stop, self.alive = context.report, context.should_stop, context.alive
+        self.report, self.should_stop = context.report, context.should_stop
+        self.alive, self.leave_now = context.alive, context.leave_now
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """A step is done."""

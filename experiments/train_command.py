@@ -14,6 +14,7 @@ from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json
 from altformer.training.config import selection_metric
+from cluster.preflight import check_out
 from cluster.work import Ended
 from experiments import provenance
 from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
@@ -84,17 +85,20 @@ def experiment_name(path: Path) -> str:
 def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Trained:
     """Train the cell of a configuration, or find it finished; ``args`` are the common arguments."""
     from altformer.data.datasets import load
+    from altformer.fit_check import check_fit
 
     device = choose_device(args.device)
     data = load(config.dataset)
+    check_fit(config, data)
     machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
     cell = make_cell(config, machine, data.identity, args.out, args.profile)
-    if args.again:
-        shutil.rmtree(cell.folder, ignore_errors=True)
-    record = read_record(cell.folder)
+    record = None if args.again else read_record(cell.folder)
     if record and record["status"] in ("done", "diverged"):
         print(f"{name}: this very run is finished; --again trains it anew")
     else:
+        check_out(args.out)
+        if args.again:
+            shutil.rmtree(cell.folder, ignore_errors=True)
         print(_what_is_trained(name, config, data, device), flush=True)
         record = _train(cell, data, name, args)
     return Trained(name, cell, record, data.step_minutes)
@@ -169,7 +173,11 @@ def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
 def show(trained: Trained, out: Path) -> int:
     """Print the outcome, note it under the experiment's name, and return the exit code."""
     name, record, folder = trained.name, trained.record, trained.cell.folder
-    write_json(experiment_file(name, out), {**record, "experiment_name": name, "cell_folder": str(folder)})
+    noted = experiment_file(name, out)
+    try:
+        write_json(noted, {**record, "experiment_name": name, "cell_folder": str(folder)})
+    except OSError as error:  # the run itself is recorded, and may be read by who may not write here
+        print(f"Attention: {noted}: cannot be written: {error.strerror}; find this run as {trained.cell.hash}")
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:

@@ -211,7 +211,7 @@ def _dataset_plan(running: Running, name: str, stage: DatasetsStage, dataset: st
     campaign = running.campaign
     if dataset != campaign.data.name:
         tuning = campaign.tuning
-        settings = {**tuning.settings, **campaign.settings}
+        settings = tuning.settings_over(campaign.settings)
         source = compose(tuning.base_file, dataset=dataset, profile=campaign.profile, settings=settings).dataset
         campaign = replace(campaign, dataset=dataset, data=load(source))
     arms: StageArms = stage_arms(campaign, name, running.winner, {"winner": stage.settings})

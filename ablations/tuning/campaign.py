@@ -193,7 +193,7 @@ def _resolve(campaign: Campaign, arm: Arm, varied: frozenset[str]) -> Config:
             tuning.base_file,
             dataset=campaign.dataset,
             profile=campaign.profile,
-            settings={**tuning.settings, **campaign.settings},
+            settings=tuning.settings_over(campaign.settings),
             arm=arm.settings,
             varied=varied | own,
         )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from ablations.surroundings import add_surroundings, connect, given_resources, ray_address, settle, slots
+from ablations.surroundings import (
+    add_surroundings,
+    check_before_training,
+    connect,
+    given_resources,
+    given_retries,
+    ray_address,
+    settle,
+    slots,
+)
 from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning, tuning_file
 from altformer.errors import UserError, unknown_name
+from cluster.errors import RayGoneError
 from cluster.resources import Resources
 from experiments.compose import PROFILES, compose, parse_setting
 from experiments.dataset_choice import choose_dataset
@@ -41,8 +52,11 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             print_preview(campaign, session.slots())
             return 0
+        session.check(campaign)
         stack.enter_context(sigterm_raises())  # while Ray runs cells it has its own way to end them
         code = run_campaign(campaign, session.run_plan)
+        if session.ray_gone:
+            raise RayGoneError(code)
     print(f"\nReport: {campaign.folder / 'report.md'}\nDecisions: {campaign.folder / DECISIONS}")
     for ledger in Ledger(campaign.out.resolve(), campaign.folder.name).files:
         print(
@@ -57,6 +71,7 @@ class Session:
 
     def __init__(self, args: argparse.Namespace, stack: ExitStack) -> None:
         self._args, self._stack = args, stack
+        self.ray_gone = False  # the cluster is lost, and Ray must not be used any more
         self._connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
 
     def campaign(self) -> Any:
@@ -78,7 +93,7 @@ class Session:
             raise unknown_name("profile", profile, PROFILES)
         self._tuning = _with_resources(load_tuning(file, profile, args.sampler), args)
         settings = dict(map(parse_setting, args.set))
-        layer = {**self._tuning.settings, **settings}
+        layer = self._tuning.settings_over(settings)
         source = compose(self._tuning.base_file, dataset=dataset, profile=profile, settings=layer).dataset
         return Campaign(self._tuning, load(source), machine, dataset, profile, settings, args.seeds, args.out)
 
@@ -86,11 +101,20 @@ class Session:
         """Trials at once."""
         return slots(self._tuning.resources, self._connection)
 
+    def check(self, campaign: Any) -> None:
+        """Whether the campaign can be run and written here; before its ledger says that it is."""
+        self.slots()
+        check_before_training([campaign.data], campaign.out, self._connection)
+
     def run_plan(self, plan: Any) -> Any:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
+        from ablations.changed import refuse_changed
         from ablations.running import run_plan
         from ablations.summary import print_plan, print_result
 
+        plan = replace(plan, matrix=self._with_retries(plan.matrix))
+        if self._args.strict:
+            refuse_changed([plan])
         print_plan(plan, self.slots())
         if plan.to_run and self._connection is None:
             self._connection = self._stack.enter_context(connect(None))
@@ -98,7 +122,11 @@ class Session:
             plan, lambda: connect(None), None if self._args.no_mlflow else self._args.out, self._connection
         )
         print_result(finished)
+        self.ray_gone = finished.outcome is not None and finished.outcome.cluster_lost
         return finished
+
+    def _with_retries(self, matrix: Any) -> Any:
+        return matrix.model_copy(update={"retries": given_retries(matrix.retries, self._args)})
 
 
 def _with_resources(tuning: Tuning, args: argparse.Namespace) -> Tuning:

@@ -10,14 +10,14 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from ablations.matrix import Objective
 from ablations.per_profile import for_profile
-from ablations.tuning.errors import explain, place_of
 from ablations.tuning.goals import Goals
 from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
-from experiments.compose import find_experiment
+from experiments.compose import Layer, find_experiment, settings_over
 from experiments.fields import locate
+from experiments.mistakes import explain, place_of
 from experiments.yaml_file import read_yaml
 
 END = "end"  # what follows the last stage
@@ -64,7 +64,12 @@ class Tuning(Strict):
 
     def where(self, *keys: str) -> str:
         """``file:line`` of a key, or of the nearest one around it."""
-        return place_of(self._path, self._lines, keys)
+        return place_of(self._path, self._lines, keys, "tuning plan")
+
+    def settings_over(self, settings: Mapping[str, Any]) -> Layer:
+        """The ``settings`` of ``--set`` over the plan's own, each with its place."""
+        folder = self._path.parent if self._path else Path()
+        return settings_over(self.settings, lambda key: self.where("settings", key), folder, settings)
 
     def with_resources(self, resources: Resources) -> Tuning:
         """The same plan on other resources."""
@@ -85,7 +90,7 @@ def load_tuning(path: Path, profile: str, sampler: str | None = None) -> Tuning:
     try:
         tuning = Tuning.model_validate(values)
     except ValidationError as error:
-        raise explain(error, Tuning, path, lines) from None
+        raise explain(error, Tuning, path, lines, "tuning plan") from None
     tuning._path, tuning._lines = path, lines
     for field in tuning.settings:
         locate(field, tuning.where("settings", field))

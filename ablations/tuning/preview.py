@@ -163,7 +163,7 @@ def _whole_ways(campaign: Campaign, name: str) -> Iterator[list[str]]:
 def _not_meant(campaign: Campaign, gate: Gate, stage: Stage) -> str:
     """Why the gate's thresholds do not count, as far as the base experiment shows."""
     tuning, epochs = campaign.tuning, stage.epochs if isinstance(stage, ArmsStage) else None
-    layer = {**tuning.settings, **({} if epochs is None else {"epochs": epochs}), **campaign.settings}
+    layer = tuning.settings_over({**({} if epochs is None else {"epochs": epochs}), **campaign.settings})
     config = compose(tuning.base_file, dataset=campaign.dataset, profile=campaign.profile, settings=layer)
     return not_meant(campaign.kind(config.training), gate.dataset, epochs)
 

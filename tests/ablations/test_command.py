@@ -293,15 +293,15 @@ def test_the_same_matrix_twice_at_once_is_refused(matrix, tmp_path, capsys):
     import fcntl
 
     out = tmp_path / "runs"
-    from ablations.running import _only_writer
+    from ablations.matrix_lock import only_writer
     from altformer.errors import UserError
 
     out.mkdir()
     with (out / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="being run by another process"), _only_writer(out):
+        with pytest.raises(UserError, match="being run by another process"), only_writer(out):
             pass
-    with _only_writer(out):
+    with only_writer(out):
         assert (out / ".lock").exists()
 
 

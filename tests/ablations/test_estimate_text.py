@@ -181,7 +181,7 @@ def test_the_end_before_the_last_cell_says_what_is_left(
     found = replace(plan(), expected=of_plan(plan()).seconds)
     half = {found.cells[0].cell.hash: Ended("interrupted", seconds=30.0)}
     outcome = Outcome(half, (), interrupted, 2, 9.0, budget)
-    print_end(SimpleNamespace(plan=found, outcome=outcome))  # type: ignore[arg-type]
+    print_end(SimpleNamespace(plan=found, outcome=outcome, lost={}))  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert printed.startswith(line) and bool(printed) == bool(line)
     assert not line or printed.endswith("the same command goes on.\n")

@@ -143,7 +143,7 @@ ERRORS: dict[str, tuple[str, list[str]]] = {
         ["m.yaml:6", "did you mean 'grace_period'"],
     ),
     "unknown key of resources": (f"{BASE}resources:\n  worker: 2\n", ["m.yaml:4", "did you mean 'workers'"]),
-    "unknown scheduler": (f"{BASE}scheduler: hyperband\n", ["m.yaml:3", "'asha'", "hyperband"]),
+    "unknown scheduler": (f"{BASE}scheduler: hyperband\n", ["m.yaml:3: unknown type of scheduler 'hyperband'", "asha"]),
     "no base": ("name: m\narms: {a: {}}\n", ["m.yaml", "'base' is missing"]),
     "unknown objective": (f"{BASE}objective: val_mea\n", ["m.yaml:3", "did you mean 'val_mae'"]),
     "no look": (f"{BASE}looks: 0\n", ["m.yaml:3: looks: ", "greater than or equal to 1, got 0"]),
@@ -159,11 +159,28 @@ ERRORS: dict[str, tuple[str, list[str]]] = {
         f"{BASE}tune_per_arm:\n  lr: [{{quik: 0.1, full: 0.2}}]\n",
         ["m.yaml:4: tune_per_arm.lr.0: ", "exactly the keys quick and full"],
     ),
+    "seeds in words": (
+        f"{BASE}seeds: none\n",
+        ["m.yaml:3: seeds: takes a whole number, or {quick: 1, full: 3}", "'none'"],
+    ),
+    "a mistake in the second claim": (
+        f"{BASE}claims:\n  - {{text: t, arm: a, is: best}}\n  - text: u\n    arm: b\n    is: god\n",
+        ["m.yaml:7: claims.1.is: takes 'better', 'worse', 'best' or 'slower', got 'god'"],
+    ),
+    "a typo in the second claim": (
+        f"{BASE}claims:\n  - {{text: t, arm: a, is: best}}\n  - {{text: u, amr: b, is: best}}\n",
+        ["m.yaml:5: unknown key 'amr'", "did you mean 'arm'"],
+    ),
+    "a value in the second of two grids": (
+        f"{BASE}grid:\n  - {{lr: [0.1]}}\n  - lr: [0.2]\n    dropout: 0.1\n",
+        ["m.yaml:6: grid.1.dropout: takes a list of values, got 0.1"],
+    ),
+    "a share that is no number": (f"{BASE}margin: small\n", ["m.yaml:3: margin: takes a number, got 'small'"]),
     "no seeds": (f"{BASE}seeds: 0\n", ["m.yaml:3", "greater than or equal to 1", "0"]),
     "seeds as a switch": (f"{BASE}seeds: true\n", ["m.yaml:3", "seeds"]),
     "a value that is no list": (f"{BASE}grid:\n  lr: 0.001\n", ["m.yaml:4", "list", "0.001"]),
     "no values": (f"{BASE}grid:\n  lr: []\n", ["m.yaml:4", "at least 1"]),
-    "arms as a list": (f"{BASE}arms: [a, b]\n", ["m.yaml:3", "dictionary"]),
+    "arms as a list": (f"{BASE}arms: [a, b]\n", ["m.yaml:3: arms: takes a mapping"]),
     "a share of a GPU for a group": (
         f"{BASE}resources: {{workers: 2, gpus_per_worker: 0.5}}\n",
         ["m.yaml:3", "a fraction of a GPU needs workers: 1"],

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from ablations.folders import find_matrix
 from ablations.matrix import load_matrix, matrix_file, restore_matrix, shipped_matrices
 from ablations.rebuilding import rebuild
 from ablations.report_facts import RunInfo
-from ablations.reported import find_matrix, read_reported, write_run
+from ablations.reported import read_reported, write_run
 from ablations.several import make_group, run_group
 from altformer.errors import UserError
 from experiments.cli import main

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from cluster.progress import Lines, LiveTable, Tally, duration, one_line, progress_listener, summary
-from cluster.work import Ended, Outcome, Work
+from cluster.work import Ended, Fault, Outcome, Work
 
 
 class Clock:
@@ -185,6 +185,61 @@ def test_the_table_shows_paused_cells_and_leaves_the_budget_below():
         "cell 1 waiting 0/4 -",
         "1 paused, 1 waiting; about 1 min 10 s left",
         "The budget of 10 cells is spent",
+    ]
+
+
+def test_lines_say_why_a_cell_is_tried_again_and_what_happens_to_the_cluster():
+    clock, out, cells = Clock(), console(False), works(2)
+    lines = Lines(out, "val_mae", clock=clock)
+    lines.matrix_started(cells, 1)
+    lines.cell_started(cells[0])
+    lines.cell_retried(cells[0], Fault("memory", "CUDA out of memory"), 1)
+    lines.cell_started(cells[0])
+    epoch(lines, clock, cells[0], 1)
+    epoch(lines, clock, cells[0], 2)
+    lines.cell_retried(cells[0], Fault("died", "Traceback\nit died"), 2)
+    lines.notice("node a1 is lost:\n1 is left")
+    lines.cell_started(cells[0])
+    lines.cell_ended(cells[0], Ended("done", {}, None, 30.0, retries=2))
+    assert [line.split(" ", 1)[1] for line in out.file.getvalue().splitlines()] == [
+        "2 cells to run, 1 at once",
+        "start  cell 0",
+        "again  cell 0 (it ran out of memory; begins anew)",
+        "resume cell 0, epoch 0/4",
+        "again  cell 0 (its process died; goes on after epoch 2)",
+        "notice node a1 is lost: 1 is left",
+        "resume cell 0, epoch 2/4",
+        "done   cell 0, epoch 2/4, best val_mae 3.0000, 30 s",
+    ]
+
+
+def test_the_table_shows_cells_that_are_tried_again_and_lines_above_it():
+    clock, out, cells = Clock(), console(True), works(2)
+    table = LiveTable(out, "val_mae", clock=clock)
+    Tally.matrix_started(table, cells, 1)
+    table.cell_started(cells[0])
+    epoch(table, clock, cells[0], 1)
+    table.cell_retried(cells[0], Fault("node", "gone"), 1)
+    clock.now += 500
+    table.notice("node a1 is lost")
+    out.print(table.render())
+    table.cell_started(cells[0])
+    epoch(table, clock, cells[0], 2)
+    out.print(table.render())
+    drawn = [" ".join(line.split()) for line in out.file.getvalue().splitlines()]
+    assert [line.split(" ", 1)[1] for line in drawn[:2]] == [
+        "again cell 0 (its node was lost; goes on after epoch 1)",
+        "notice node a1 is lost",
+    ]
+    assert drawn[2:] == [
+        "cell status epoch best val_mae time",
+        "cell 0 retried 1 1/4 4.0000 10 s",
+        "cell 1 waiting 0/4 -",
+        "1 retried, 1 waiting; about 1 min 10 s left",
+        "cell status epoch best val_mae time",
+        "cell 0 running 1 2/4 3.0000 20 s",
+        "cell 1 waiting 0/4 -",
+        "1 running, 1 waiting; about 1 min 00 s left",
     ]
 
 

@@ -258,11 +258,29 @@ def test_a_file_that_cannot_be_stored_holds_up_nothing(location: StoreLocation, 
 def test_drawing_plots_does_not_hold_up_the_driver(location: StoreLocation, database: Any) -> None:
     drawn = threading.Event()
     with tracker(location, cell_artifacts=lambda *args: drawn.wait(PATIENCE) and []) as track:
-        run_cell(track, work("a"), (1,))
-        assert not track.flush(0.2)  # the call has returned, the plot is not drawn
+        run_cell(track, work("a"), (1,), result={"test_mae": 1.0})
+        assert track.flush(PATIENCE)  # the call has returned, the plot is not drawn: no number waits for it
+        assert database.runs()["a"] == "FINISHED"
+        assert database.points("a")["test_mae"] == [(0, 1.0)]
         drawn.set()
         assert track.close(PATIENCE)
-    assert database.runs()["a"] == "FINISHED"
+
+
+def test_plots_that_take_too_long_are_left_out_and_counted(
+    location: StoreLocation, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.tracking.LONGEST_JOB", 0.1)
+    drawn = threading.Event()
+    track = tracker(location, cell_artifacts=lambda *args: drawn.wait(PATIENCE) and [])
+    track.matrix_started([], 1)
+    for name in "abc":
+        run_cell(track, work(name), (1,))
+    track.matrix_ended(outcome(a="done"))
+    assert track.flush(PATIENCE)
+    assert not track.close(0.1)
+    assert "files of 3 cells" in str(track.problem)
+    drawn.set()
+    assert database.runs() == {"depth": "FINISHED", "a": "FINISHED", "b": "FINISHED", "c": "FINISHED"}
 
 
 def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(location: StoreLocation, database: Any) -> None:

@@ -3,21 +3,39 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import logging
+import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
+from io import FileIO
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from altformer.config import Config
 from altformer.errors import UserError
 from altformer.training.context import BareContext
 from experiments import provenance
 from experiments.cell import Machine, cell_hash, make_cell, read_record, repeat_command, run_cell, write_failure
+from experiments.cell_log import cell_log
 from experiments.compose import compose
+from experiments.tracked_cell import cell_files
 
 CPU = Machine("cpu", 1, 1)
+
+
+def log_of(cell):
+    """The lines of a cell's log, without their times, which are looked at, and process."""
+    lines = (cell.folder / "log.txt").read_text().splitlines()
+    assert all(re.match(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 ", line) for line in lines)
+    return [re.sub(r"pid \d+ on \S+,", "pid", line.partition(" ")[2]) for line in lines]
 
 
 def test_the_hash_holds_what_decides_numbers_and_nothing_else(tiny, monkeypatch, tmp_path):
@@ -119,22 +137,93 @@ def test_a_cell_that_another_process_trains_is_waited_for(tiny, traffic, tmp_pat
         waiting = pool.submit(run_cell, cell, traffic, BareContext(), {})
         time.sleep(0.3)
         assert not waiting.done() and not (cell.folder / "checkpoints").exists()
+        assert "INFO waits for another process that trains this cell" in log_of(cell)
         others = write_failure(cell, "", {}) | {"status": "done", "epochs": 77}
         (cell.folder / "record.json").write_text(json.dumps(others))
         fcntl.flock(file, fcntl.LOCK_UN)
         assert waiting.result(timeout=30)["epochs"] == 77, "the other's record is taken, nothing is trained twice"
 
 
-def test_several_workers_do_not_wait_for_another_process(tiny, traffic, tmp_path):
-    class TwoRanks(BareContext):
-        world_size = 2
+class Rank(BareContext):
+    """One of two workers; notes its signs of life."""
 
-    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    world_size = 2
+
+    def __init__(self, rank, marks):
+        super().__init__()
+        self.rank, self.marks = rank, marks
+
+    def alive(self):
+        (self.marks / f"alive-{self.rank}").touch()
+
+
+def worker(rank, store, cell, data, marks, queue):
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    # shorter than the wait, so that a rank left alone in a collective would fail
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=20)
+    )
+    queue.put(run_cell(cell, data, Rank(rank, marks), {}))
+    dist.barrier()
+    dist.destroy_process_group()
+    os._exit(0)  # all is handed over; torch's threads have been seen to abort at the interpreter's own exit
+
+
+@pytest.fixture
+def two_workers(traffic, tmp_path):
+    """Starts a cell on two gloo ranks; returns what waits for their records."""
+    ranks = []
+
+    def start(cell):
+        context = mp.get_context("spawn")
+        queue = context.SimpleQueue()
+        arguments = (str(tmp_path / "store"), cell, traffic, tmp_path, queue)
+        ranks.append(mp.spawn(worker, arguments, nprocs=2, join=False))
+        return lambda: [queue.get() for _ in range(2)]
+
+    yield start
+    for spawned in ranks:
+        spawned.join()
+
+
+@pytest.mark.slow
+def test_several_workers_wait_for_another_process_and_take_its_record(tiny, traffic, tmp_path, two_workers):
+    cell = make_cell(tiny, Machine("cpu", 1, 2), traffic.content_hash, tmp_path)
     cell.folder.mkdir(parents=True)
     with (cell.folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="being trained by another process"):
-            run_cell(cell, traffic, TwoRanks(), {})
+        records = two_workers(cell)
+        signs = [tmp_path / f"alive-{rank}" for rank in range(2)]
+        assert eventually(lambda: all(sign.exists() for sign in signs)), "both wait, and say that they live"
+        assert not (cell.folder / "checkpoints").exists()
+        others = write_failure(cell, "", {}) | {"status": "done", "epochs": 77}
+        (cell.folder / "record.json").write_text(json.dumps(others))
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert [record["epochs"] for record in records()] == [77, 77]
+    assert read_record(cell.folder) == others, "nothing was trained, nothing written over"
+
+
+@pytest.mark.slow
+def test_several_workers_train_a_cell_that_another_process_has_left(tiny, traffic, tmp_path, two_workers):
+    cell = make_cell(tiny, Machine("cpu", 1, 2), traffic.content_hash, tmp_path)
+    cell.folder.mkdir(parents=True)
+    with (cell.folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        records = two_workers(cell)
+        assert eventually((tmp_path / "alive-1").exists)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        one, other = records()
+    assert one["status"] == other["status"] == "done" and one["test"] == other["test"]
+    assert read_record(cell.folder)["test"] == one["test"]
+    assert log_of(cell).count("INFO epoch 1") == 1, "one rank writes the log"
+
+
+def eventually(true, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return true()
 
 
 def test_several_workers_are_repeated_by_the_command_that_started_them(tiny, tmp_path):
@@ -196,3 +285,96 @@ def test_a_failure_is_recorded_with_its_traceback(tiny, tmp_path):
 def test_a_broken_record_counts_as_none(tmp_path, content):
     (tmp_path / "record.json").write_text(content)
     assert read_record(tmp_path) is None
+
+
+def test_a_failure_does_not_replace_what_another_process_has_finished(tiny, traffic, tmp_path):
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    done = run_cell(cell, traffic, BareContext(), {})
+    assert write_failure(cell, "its process died", {})["status"] == "done"
+    assert read_record(cell.folder)["test"] == done["test"]
+
+
+class Leaving(BareContext):
+    """Leaves after an epoch."""
+
+    def should_stop(self):
+        return "preempted"
+
+
+def test_the_log_tells_of_every_attempt(tiny, traffic, tmp_path):
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    for _ in range(2):
+        run_cell(cell, traffic, Leaving(), {})
+    (cell.folder / "checkpoints" / "epoch-0002" / "data.json").write_text("{}")
+    run_cell(cell, traffic, BareContext(), {})
+    damaged = cell.folder / "checkpoints" / "epoch-0002"
+    assert log_of(cell) == [
+        "INFO started (pid attempt new)",
+        "INFO epoch 1",
+        "INFO ended: interrupted",
+        "INFO started (pid attempt again)",
+        "INFO resumes after epoch 1",
+        "INFO epoch 2",
+        "INFO ended: interrupted",
+        "INFO started (pid attempt again)",
+        f"WARNING checkpoint {damaged} is damaged: using the one before",
+        "INFO resumes after epoch 1",
+        "INFO epoch 2",
+        "INFO epoch 3",
+        "INFO ended: done",
+    ]
+    files = cell_files(cell, read_record(cell.folder))
+    assert (cell.folder / "log.txt", "") in files, "it goes to MLflow with the others"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("boom\nand more"), "ERROR ended: failed (ValueError: boom)"),
+        (KeyboardInterrupt(), "INFO ended: interrupted (KeyboardInterrupt)"),
+    ],
+)
+def test_the_log_tells_what_ended_an_attempt(tiny, traffic, tmp_path, error, said):
+    class Broken(BareContext):
+        def report(self, metrics):
+            raise error
+
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    with pytest.raises(type(error)):
+        run_cell(cell, traffic, Broken(), {})
+    assert log_of(cell)[-2:] == ["INFO epoch 1", said]
+
+
+def test_cells_trained_at_once_in_threads_have_logs_of_their_own(tiny, traffic, tmp_path):
+    short = tiny.model_copy(update={"training": tiny.training.model_copy(update={"epochs": 1})})
+    cells = [
+        make_cell(short.model_copy(update={"seed": seed}), CPU, traffic.content_hash, tmp_path) for seed in range(2)
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda cell: run_cell(cell, traffic, BareContext(), {}), cells))
+    for cell in cells:
+        assert log_of(cell) == ["INFO started (pid attempt new)", "INFO epoch 1", "INFO ended: done"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tiny, traffic, tmp_path):
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    (cell.folder / "log.txt").mkdir(parents=True)
+    assert run_cell(cell, traffic, BareContext(), {})["status"] == "done"
+
+
+def test_a_line_that_fits_only_in_part_is_left_out(tmp_path, monkeypatch):
+    """As on a disk that is nearly full: the system takes what fits and says how much that was."""
+    written = FileIO.write
+
+    class Small(FileIO):
+        def write(self, content):
+            return written(self, content[: max(0, 100 - self.tell())])
+
+    monkeypatch.setattr(Path, "open", lambda self, mode, **rest: Small(self, mode.replace("b", "")))
+    log = logging.getLogger("experiments.cell")
+    with cell_log(tmp_path):
+        for number in range(5):
+            log.info("line %d", number)
+    monkeypatch.undo()
+    lines = (tmp_path / "log.txt").read_text().splitlines(keepends=True)
+    assert [line[-7:] for line in lines] == ["line 0\n", "line 1\n"]

@@ -97,7 +97,7 @@ def test_names_never_become_paths(out):
         (["--lrr", "1"], "unknown field 'lrr'; did you mean 'lr'"),
         (["--lr"], "--lr needs a value"),
         (["stray"], "unexpected argument 'stray'"),
-        (["--epochs", "0"], "training.epochs: Input should be greater than or equal to 1, got 0"),
+        (["--epochs", "0"], "training.epochs: must be greater than or equal to 1, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--device", "gpu"], "unknown device 'gpu'; did you mean"),
         (["--profile", "ful"], "unknown profile 'ful'; did you mean 'full'"),
