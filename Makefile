@@ -19,7 +19,8 @@ OPTIONS = --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
 ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check bench simulations results mlflow-ui dashboard clean tune baselines \
+.PHONY: help setup test test-all test-faults chaos check bench simulations results mlflow-ui dashboard clean tune \
+	baselines \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
 	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
 	ablation-capacity ablation-stages ablation-fair-lr ablation-all ablation-datasets
@@ -100,6 +101,12 @@ test: $(STAMP) ## the tests that every change must pass
 
 test-all: $(STAMP) ## all tests, also the slow ones and those that start Ray
 	@$(BIN)/python -m pytest
+
+test-faults: $(STAMP) ## what happens when things break, the long forms too; writes experiments/results/faults.md
+	@$(BIN)/python -m pytest tests/faults --long --faults-report experiments/results/faults.md
+
+chaos: $(STAMP) ## ten minutes of random kills on a local cluster of three nodes; writes experiments/results/chaos.md
+	@$(BIN)/python -m benchmarks.chaos
 
 check: $(STAMP) ## lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,0 +1,142 @@
+"""A Ray cluster of several nodes on this machine, started as by hand, whose nodes can be killed and come back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tests.faults.models import FOLDER
+from tests.faults.process import ROOT, processes_of
+
+STORE_BYTES = 100_000_000
+
+
+class Node:
+    """One `ray start --block`, in a session of its own: the node's processes are those of the session."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+        ports = [f"--dashboard-agent-listen-port={free_port()}", f"--object-store-memory={STORE_BYTES}"]
+        with log.open("a") as file:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+                + [*ports, *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self.log = log
+
+    def pids_of(self, title: str) -> list[int]:
+        """Its processes whose title contains this, the oldest first."""
+        return sorted(pid for pid, shown in processes_of(self.popen.pid).items() if title in shown)
+
+    def kill(self, title: str = "raylet/raylet") -> None:
+        """kill -9 of its raylet, with which the node is lost."""
+        [pid] = self.pids_of(title)
+        os.kill(pid, signal.SIGKILL)
+
+    def wait_for(self, title: str, timeout: float = 60.0) -> int:
+        """Wait until it has such a process; the oldest one."""
+        deadline = time.monotonic() + timeout
+        while not (found := self.pids_of(title)):
+            assert self.popen.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"no {title}: {self.log.read_text()}"
+            time.sleep(0.1)
+        return found[0]
+
+    def close(self) -> None:
+        """End all its processes."""
+        for pid in processes_of(self.popen.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+class LocalCluster:
+    """A head, where drivers run, and the nodes that are added; a context manager.
+
+    `folder` is where models find the marks of faults ($ALTFORMER_FAULTS), that of the matrix to be run.
+    """
+
+    def __init__(self, folder: Path, head_cpus: int = 0) -> None:
+        self.temp = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
+        self.address = f"127.0.0.1:{free_port()}"
+        marks = folder / "marks"
+        marks.mkdir(parents=True, exist_ok=True)
+        token = self.temp / "token"
+        token.write_text(secrets.token_hex(32))
+        token.chmod(0o600)
+        #: for drivers too
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_TMPDIR": str(self.temp),
+        }
+        own = {"PYTHONPATH": str(ROOT), FOLDER: str(marks), "OMP_NUM_THREADS": "1"}
+        self._environment = {**os.environ, **self.environment, **own}
+        port = self.address.rpartition(":")[2]
+        self.nodes: list[Node] = []
+        self._added = 0
+        self.head = self._start(
+            [
+                "--head",
+                f"--port={port}",
+                "--node-ip-address=127.0.0.1",
+                f"--num-cpus={head_cpus}",
+                "--include-dashboard=false",
+                f"--temp-dir={self.temp}",
+            ]
+        )
+
+    def add(self, cpus: int) -> Node:
+        """A further node; returns when the cluster has it.
+
+        Each has an address of its own, as machines have: a driver belongs to the first node with its address, and that
+        must be the head.
+        """
+        self._added += 1
+        own = f"--node-ip-address=127.0.1.{self._added}"
+        self.nodes.append(self._start([f"--address={self.address}", own, f"--num-cpus={cpus}"]))
+        return self.nodes[-1]
+
+    def _start(self, arguments: list[str], tries: int = 3) -> Node:
+        log = self.temp / f"node-{free_port()}.txt"
+        node = Node(arguments, self._environment, log)
+        while "Ray runtime started" not in log.read_text():
+            if node.popen.poll() is not None:  # Ray gives a node 30 s to start, which a busy machine may not have
+                node.close()
+                assert tries > 1, log.read_text()
+                return self._start(arguments, tries - 1)
+            time.sleep(0.1)
+        return node
+
+    def close(self) -> None:
+        """End all nodes, and remove their files."""
+        for node in [*self.nodes, self.head]:
+            node.close()
+        shutil.rmtree(self.temp, ignore_errors=True)
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
