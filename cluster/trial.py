@@ -52,7 +52,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         return tune.PlacementGroupFactory([config["bundle"]], **elsewhere)
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Start on the first cell; `config` carries the mailbox's name, the bundle and the cell."""
+        """Get ready for the first cell; `config` carries the mailbox's name, the bundle and the cell.
+
+        It begins with the first `step`: Tune may set up a process for a cell and then give it to another one.
+        """
         self._mailbox_name: str = config["mailbox"]
         self._mailbox = ray.get_actor(self._mailbox_name)
         self._slot = ""
@@ -60,17 +63,20 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._thread: threading.Thread | None = None
         self._running = False
         self._doomed = False  # its ranks will not come to ask for another cell
-        self._start(config)
+        self._given: dict[str, Any] | None = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go on to another cell in this slot; False if the one before does not leave."""
         if not self._stop_cell():
             return False
-        self._start(new_config)
+        self._given = new_config
         return True
 
     def step(self) -> dict[str, Any]:
         """The next epoch, or the end; raises TrialFaultError with the train function's traceback."""
+        if self._given is not None:
+            self._start(self._given)
+            self._given = None
         if not self._running:
             return _ended("interrupted", None)
         message: Message = ray.get(self._mailbox.take.remote(self._slot))

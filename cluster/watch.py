@@ -140,8 +140,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._end(work, "interrupted", final["result"], None)
         elif final["status"] == PREEMPTED:
             self._lost(work, Fault("node", "its node is going to be taken away"), None)
-        else:  # Tune has ended a slot in which it had just started the cell
-            self._lost(work, Fault("died", "its process was ended before the cell was"), None)
+        else:  # nobody asked it to, so it is not over
+            self._lost(work, Fault("died", "it left before its end without having been asked to"), None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A train function has raised, or a process of the trial has died."""
