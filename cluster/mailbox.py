@@ -270,7 +270,7 @@ class Mailbox:
 
 def start_mailbox(name: str, job: Job, payloads: dict[str, dict[str, Any]]) -> Any:
     """Start the mailbox on the driver's node, under a name that trials find it by."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "num_cpus": 0, "max_concurrency": 100_000, "scheduling_strategy": here}
     # In a list, references stay references: as plain arguments Ray would hand over what they point to.
     return ray.remote(Mailbox).options(**options).remote([job], payloads)

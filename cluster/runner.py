@@ -165,11 +165,13 @@ def _run(
     watch.begin(guard, queue, rules.scheduler)
     try:
         with (
+            # Tune's own files are the driver's alone, and must not be lost where `storage` is full.
+            tempfile.TemporaryDirectory(prefix="altformer-", ignore_cleanup_errors=True) as own,
             _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
             nodes.watched(),
             watch.interruption.handled(mailbox, rules.grace_seconds),
         ):
-            call_while(connection.answers, _tuner(name, mailbox, resources, rules, queue, watch, scratch).fit)
+            call_while(connection.answers, _tuner(name, mailbox, resources, rules, queue, watch, own).fit)
     finally:
         if not isinstance(sys.exception(), ClusterLostError):
             ray.kill(mailbox)
@@ -177,7 +179,7 @@ def _run(
 
 
 def _tuner(
-    name: str, mailbox: Any, resources: Resources, rules: _Rules, queue: Queue, watch: Watch, scratch: Path
+    name: str, mailbox: Any, resources: Resources, rules: _Rules, queue: Queue, watch: Watch, folder: str
 ) -> tune.Tuner:
     return tune.Tuner(
         Trial,
@@ -193,7 +195,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(scratch),
+            storage_path=folder,
             callbacks=[watch],
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
