@@ -114,11 +114,10 @@ class Guard:
         change = self._nodes.look()
         for name in change.lost.values():
             self._matrix.tell("notice", f"lost: {name}; its cells go on elsewhere")
-        for identity, name in change.leaving.items():
-            keys = self._ask("leave_node", identity, PREEMPTED) or []
-            self._matrix.tell(
-                "notice", f"{name} is going to be taken away: {len(keys)} cells leave it with a checkpoint"
-            )
+        for name in change.leaving.values():
+            self._matrix.tell("notice", f"{name} is going to be taken away: cells leave it with a checkpoint")
+        for identity in self._nodes.leaving:  # again and again: a process there may just have been given another cell
+            self._ask("leave_node", identity, PREEMPTED)
         slots = self._resources.slots(self._nodes.resources)
         if slots != self._queue.slots:
             self._matrix.tell("notice", f"{slots} cells at once from now on, after {self._queue.slots}")

@@ -240,13 +240,12 @@ class Mailbox:
         """By cell that runs, how often it has moved: a count that changes."""
         return {cell.key: cell.moved for cell in self._current()}
 
-    async def leave_node(self, node: str, reason: str) -> list[str]:
-        """Ask the cells to stop that have a process on this node; their keys."""
-        slots = [slot for slot in self._slots.values() if any(place[0] == node for place in slot.places)]
-        cells = [cell for slot in slots for cell in slot.cells[-1:] if not cell.over]
-        for cell in cells:
-            cell.stop(reason)
-        return [cell.key for cell in cells]
+    async def leave_node(self, node: str, reason: str) -> None:
+        """Ask the cells to stop that have a process on this node."""
+        for slot in self._slots.values():
+            if any(place[0] == node for place in slot.places):
+                for cell in slot.cells[-1:]:
+                    cell.stop(reason)
 
     async def places(self, key: str) -> list[Place]:
         """Where the processes are, or were, of the slot that had this cell last."""

@@ -57,6 +57,11 @@ class Nodes:
         """What the nodes have that stay."""
         return self.others("")
 
+    @property
+    def leaving(self) -> frozenset[str]:
+        """The nodes that are about to be taken away."""
+        return frozenset(self._leaving)
+
     def others(self, identity: str) -> list[dict[str, float]]:
         """What the nodes have but one."""
         without = {identity, *self._leaving}

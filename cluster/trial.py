@@ -66,14 +66,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._given: dict[str, Any] | None = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on to another cell in this slot; False if the one before does not leave."""
+        """Go on to another cell in this slot; raises TrialFaultError if the one before does not leave."""
         if not self._stop_cell():
-            return False
+            raise TrialFaultError(Fault("died", "the cell before it did not leave its slot"))
         self._given = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next epoch, or the end; raises TrialFaultError with the train function's traceback."""
+        """The next epoch, or the end; raises TrialFaultError with the train function's traceback.
+
+        Also where the cell has left for its node's sake: Tune would give this process another cell, here.
+        """
         if self._given is not None:
             self._start(self._given)
             self._given = None
@@ -94,7 +97,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             self._doomed = True
             self._end_run()
             raise TrialFaultError(fault)
-        return _ended(message.reason, message.result)
+        ended = _ended(message.reason, message.result)
+        if ended[FINAL]["status"] == PREEMPTED:
+            self._end_run()
+            raise TrialFaultError(Fault("node", "its node is going to be taken away; it has left with a checkpoint"))
+        return ended
 
     def cleanup(self) -> None:
         """Wait until nothing of this slot runs any more; what does not leave is killed."""

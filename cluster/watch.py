@@ -23,7 +23,7 @@ from cluster.queue import Queue
 from cluster.retries import Attempts, Retries, Suspicion
 from cluster.scheduler import FINAL, REPORT, Scheduler
 from cluster.trial import TrialFaultError
-from cluster.work import PAUSED, PREEMPTED, Ended, Fault, Listener, Work
+from cluster.work import PAUSED, Ended, Fault, Listener, Work
 
 logger = logging.getLogger(__name__)
 
@@ -134,12 +134,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._leave_slot(work)
             self._paused[work.key] = work
             self.tell("cell_paused", work)
-        elif final["status"] not in (PREEMPTED, "interrupted"):
+        elif final["status"] != "interrupted" or self.interruption.event.is_set():
             self._end(work, final["status"], final["result"], None)
-        elif self.interruption.event.is_set():
-            self._end(work, "interrupted", final["result"], None)
-        elif final["status"] == PREEMPTED:
-            self._lost(work, Fault("node", "its node is going to be taken away"), None)
         else:  # nobody asked it to, so it is not over
             self._lost(work, Fault("died", "it left before its end without having been asked to"), None)
 

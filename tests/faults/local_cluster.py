@@ -37,6 +37,7 @@ class Node:
                 start_new_session=True,
             )
         self.log = log
+        self.address = ""
 
     def pids_of(self, title: str) -> list[int]:
         """Its processes whose title contains this, the oldest first."""
@@ -107,9 +108,27 @@ class LocalCluster:
         must be the head.
         """
         self._added += 1
-        own = f"--node-ip-address=127.0.1.{self._added}"
-        self.nodes.append(self._start([f"--address={self.address}", own, f"--num-cpus={cpus}"]))
-        return self.nodes[-1]
+        own = f"127.0.1.{self._added}"
+        node = self._start([f"--address={self.address}", f"--node-ip-address={own}", f"--num-cpus={cpus}"])
+        node.address = own
+        self.nodes.append(node)
+        return node
+
+    def drain(self, node: Node) -> None:
+        """Tell the cluster that a node is going to be taken away, as a provider's notice does."""
+        code = (
+            "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); "
+            "print([node['NodeID'] for node in ray.nodes() if node['NodeManagerAddress'] == sys.argv[2]][0])"
+        )
+        environment = {**os.environ, **self.environment}
+        asked = [sys.executable, "-c", code, self.address, node.address]
+        found = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout.split()[-1]
+        command = ["drain-node", "--address", self.address, "--node-id", found]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken back"]
+        command += ["--deadline-remaining-seconds", "120"]
+        subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", *command], env=environment, capture_output=True, check=True
+        )
 
     def _start(self, arguments: list[str], tries: int = 3) -> Node:
         log = self.temp / f"node-{free_port()}.txt"
