@@ -18,7 +18,7 @@ import ray
 _ANSWER_SECONDS = 10.0
 # After an interruption's grace, for Tune and Ray to end what was given up.
 _GIVE_UP_SECONDS = 30.0
-# For running cells to end their epoch when nobody is in a hurry.
+# For running cells to leave when nobody is in a hurry.
 _UNHURRIED_SECONDS = 600.0
 # One signal often comes twice: `timeout` and job managers send it to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.5

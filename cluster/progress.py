@@ -235,5 +235,5 @@ def _count(number: int, noun: str) -> str:
 
 def _leaving(why: str, seconds: float) -> str:
     if not why.startswith("SIG"):
-        return f"{why[:1].upper()}{why[1:]}: running cells end their epoch"
-    return f"{why}: running cells end their epoch (up to {duration(seconds)}); once more to end at once"
+        return f"{why[:1].upper()}{why[1:]}: running cells leave with a checkpoint"
+    return f"{why}: running cells leave with a checkpoint (up to {duration(seconds)}); once more to end at once"

@@ -82,7 +82,7 @@ def run_cells(
     or its node, lacks memory or hangs (`patience`) is tried again within `retries`. Where all cells fail alike, or no
     node is left, or the cluster does not answer any more, the run ends with `Outcome.halted`.
 
-    The first SIGINT or SIGTERM asks running cells to leave after their epoch, waits up to `grace_seconds` and returns
+    The first SIGINT or SIGTERM asks running cells to leave, waits up to `grace_seconds` and returns
     with `Outcome.interrupted`; a second one ends this process at once with 130 or 143. When the budget is spent running
     cells leave likewise, without haste, and `Outcome.budget` says so.
 

@@ -174,7 +174,7 @@ class Listener:
         """The cell's train function has returned (or failed) and its slot is free."""
 
     def interrupted(self, signal_name: str, seconds: float) -> None:
-        """A first SIGINT or SIGTERM: running cells have `seconds` to end their epoch; a second ends at once."""
+        """A first SIGINT or SIGTERM: running cells have `seconds` to leave; a second ends at once."""
 
     def matrix_ended(self, outcome: Outcome) -> None:
         """Nothing runs any more."""

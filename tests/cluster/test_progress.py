@@ -162,7 +162,7 @@ def test_lines_say_pauses_and_that_the_budget_is_spent():
         "start  cell 0",
         "paused cell 0, epoch 1/4, best val_mae 4.0000",
         "resume cell 0, epoch 1/4",
-        "The budget of 2 hours is spent: running cells end their epoch",
+        "The budget of 2 hours is spent: running cells leave with a checkpoint",
         "interrupted cell 0, epoch 1/4, best val_mae 4.0000, 10 s",
         "1 interrupted, 1 waiting; about 40 s left; the budget of 2 hours is spent",
     ]
@@ -261,7 +261,7 @@ def test_the_table_shows_every_cell_with_its_state():
         "cell 1 stopped 0/4 - 7 s",
         "cell 2 waiting 0/4 -",
         "1 running, 1 stopped, 1 waiting; about 30 s left",
-        "SIGINT: running cells end their epoch (up to 30 s); once more to end at once",
+        "SIGINT: running cells leave with a checkpoint (up to 30 s); once more to end at once",
     ]
 
 

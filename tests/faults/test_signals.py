@@ -67,7 +67,7 @@ def test_each_signal_ends_a_run_that_the_same_command_goes_on_with(tmp_path, clo
     assert ended_at_once.orphans(timeout=90, agents=True) == {}
     fault_table.row(
         "SIGINT, then SIGTERM, then SIGTERM twice, each at a run of its own; epochs of 3 s",
-        "exit 130, 143, 143; cells leave after their epoch; runs KILLED, FINISHED at last; no epoch trained twice",
+        "exit 130, 143, 143; cells leave with a checkpoint; runs KILLED, FINISHED at last; no epoch trained twice",
         seconds_to_leave=f"{left['SIGINT']:.1f} and {left['SIGTERM']:.1f}",
         seconds_after_the_second=left["twice"],
         seconds_until_no_trial_lives=left["nothing"],
