@@ -55,9 +55,10 @@ class Interruption:
             # Its handle of the mailbox must be gone before Ray is: dropped while Ray shuts down, it ends the process.
             asker.join()
 
-    def ask(self) -> None:
-        """Ask cells to leave without a signal, and wait longer for them."""
-        self.grace_seconds = max(self.grace_seconds, _UNHURRIED_SECONDS)
+    def ask(self, hurried: bool = False) -> None:
+        """Ask cells to leave without a signal, and wait longer for them, unless hurried."""
+        if not hurried:
+            self.grace_seconds = max(self.grace_seconds, _UNHURRIED_SECONDS)
         self._asked_at = time.monotonic()
         self.event.set()
 

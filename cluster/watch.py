@@ -83,7 +83,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         """Going on is pointless: start nothing more, let what runs leave."""
         if self.halted is None:
             self.halted = why
-            self.interruption.ask()
+            self.interruption.ask(hurried=True)
 
     def close(self) -> None:
         """Nothing runs any more, or counts: cells that wait at a rung or for another attempt are left to go on."""

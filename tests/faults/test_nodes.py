@@ -48,7 +48,7 @@ def test_trials_of_a_lost_node_resume_elsewhere(tmp_path, close, undisturbed, fa
 
 @pytest.mark.fault("node")
 def test_trials_leave_a_node_that_is_going_to_be_taken_away(tmp_path, close, undisturbed, fault_table):
-    seconds, steps = 24.0, 40  # of an epoch: much longer than the notice may take to act
+    seconds, steps = 16.0, 40  # of an epoch: much longer than the notice may take to act
     per_step = seconds / steps
     matrix = Matrix(
         tmp_path,
