@@ -24,6 +24,7 @@ from cluster.errors import ClusterError
 from cluster.guard import Guard
 from cluster.hangs import Patience
 from cluster.lifeline import ClusterLostError, call_while
+from cluster.low_memory import is_loss_of_one_trial
 from cluster.mailbox import Job, start_mailbox
 from cluster.nodes import Nodes
 from cluster.queue import Queue
@@ -168,6 +169,7 @@ def _run(
             # Tune's own files are the driver's alone, and must not be lost where `storage` is full.
             tempfile.TemporaryDirectory(prefix="altformer-", ignore_cleanup_errors=True) as own,
             _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
+            is_loss_of_one_trial(),
             nodes.watched(),
             watch.interruption.handled(mailbox, rules.grace_seconds),
         ):

@@ -136,6 +136,30 @@ class OutOfHostMemoryAtStep(RaisesAtStep):
         raise MemoryError(self.message)
 
 
+class TakesMemoryAtStep(RaisesAtStep):
+    """Takes 256 MB after the other at a training step until its process is ended; raises after `megabytes`."""
+
+    def __init__(
+        self,
+        shape: ForecastShape,
+        step: int,
+        megabytes: int,
+        message: str = "nobody has ended this process",
+        times: int | None = None,
+        pause: float = 0.0,
+    ) -> None:
+        super().__init__(shape, step, message, times, pause)
+        self.megabytes = megabytes
+
+    def _raise(self) -> None:
+        taken = []
+        for _ in range(0, self.megabytes, 256):
+            taken.append(torch.ones(2**26))
+            time.sleep(0.1)
+        time.sleep(30)
+        super()._raise()
+
+
 class Heavy(Plain):
     """Takes so many megabytes of each checkpoint."""
 

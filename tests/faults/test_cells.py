@@ -10,6 +10,7 @@ import signal
 import subprocess
 
 import pytest
+from ray._private.utils import get_system_memory, get_used_memory
 
 from tests.faults.harness import Matrix, same_results
 
@@ -242,4 +243,35 @@ def test_too_little_memory_is_tried_once_more_with_a_double_share(tmp_path, clos
         "classified as memory; one more attempt from the last checkpoint, with twice the share; then failed, with "
         "advice. What was done in two attempts is bit-equal to the same model in one",
         retries=len(matrix.events("cell_retried")),
+    )
+
+
+@pytest.mark.fault("memory")
+def test_a_cell_that_takes_the_memory_of_its_node_is_ended_alone(tmp_path, close, undisturbed, fault_table):
+    used, total, room = get_used_memory(), get_system_memory(), 5 * 2**30  # Ray and two idle cells take up to three
+    if total - used < 1.5 * room:
+        pytest.skip("needs 7.5 GiB of free memory")
+    greedy = {"class": MODELS + "TakesMemoryAtStep", "step": 6, "megabytes": 8192}
+    arms = {"low": {"lr": 1e-3}, "once": {"lr": 1e-3, "model": greedy | {"times": 1}}, "always": {"model": greedy}}
+    matrix = Matrix(tmp_path, seeds=1, epochs=8, arms=arms)
+    monitor = {"RAY_memory_usage_threshold": f"{(used + room) / total:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
+    process = close(matrix.start(env=monitor))
+    assert process.wait(WAIT) == 1, process.output
+    records = matrix.records()
+    assert {arm: record["status"] for (arm, _), record in records.items()} == {
+        "low": "done",
+        "once": "done",
+        "always": "failed",
+    }
+    same_results({("low", 0): records["once", 0]}, {("low", 0): records["low", 0]})
+    retried = {(event["name"], event["fault"], event["retries"]) for event in matrix.events("cell_retried")}
+    assert {("once seed 0", "memory", 1), ("always seed 0", "memory", 1)} <= retried, retried
+    record = records["always", 0]
+    assert record["fault"] == "memory"
+    assert "low on memory" in record["error"] and "fewer trials per device" in record["error"], record["error"]
+    fault_table.row(
+        "two of three models take more and more memory of the host, one of them in its first attempt only, until Ray's "
+        "monitor ends their processes",
+        "classified as memory; one more attempt with twice the share, then failed, with advice; the others bit-equal",
+        retries=len(retried),
     )

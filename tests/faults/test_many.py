@@ -83,12 +83,14 @@ def time_of(matrix: Matrix, records: Mapping[Any, Any], started: float, ended: f
 
 
 def growth_of(matrix: Matrix, memory: list[tuple[float, float]]) -> dict[str, float]:
-    """How much the driver grew for each of the second half of the cells: before that it imports."""
+    """How much the driver grew for each of the second half of the cells: before that it imports, and afterwards also,
+    for the report.
+    """
     ends = sorted(event["t"] for event in matrix.events("cell_ended"))
     half = len(ends) // 2
 
     def at(when: float) -> float:
-        return statistics.median(rss for t, rss in memory if abs(t - when) < 2)
+        return statistics.median(rss for t, rss in memory if when - 3 < t <= when)
 
     grown = at(ends[-1]) - at(ends[half])
     return {"MB_per_cell": grown / (len(ends) - half), "MB_at_most": max(rss for _, rss in memory)}
