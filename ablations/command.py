@@ -29,6 +29,7 @@ from cluster.budget import NO_BUDGET, Budget, Spent
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
+from experiments.signals import sigterm_raises
 
 PROBE_SECONDS = 60.0  # for all arms of a data set together; those not reached are guessed from the others
 
@@ -70,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, run, report; exit code 0 all done, 1 some failed, 2 bad configuration, 3 budget spent, 130 / 143 signal."""
-    return run_matrices(load_matrices(args.files), args)[0]
+    with sigterm_raises():  # while Ray runs cells it has its own way to end them
+        return run_matrices(load_matrices(args.files), args)[0]
 
 
 def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[int, list[Path]]:

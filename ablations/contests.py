@@ -26,10 +26,12 @@ def scheduler_of(plan: Plan) -> Scheduler:
     if not contests:
         return NoScheduler()
     to_the_end = [one for one in plans if contest_of(one) is None]
+    folders = {at.cell.hash: at.cell.folder for at in plan.cells}
     return FutilityScheduler(
         contests,
         {at.cell.hash: found for at in plan.cells if (found := _history(plan, at))},
         frozenset(at.cell.hash for one in to_the_end for at in one.cells),
+        lambda key: _values(plan, last_curve(folders[key])),
     )
 
 
@@ -73,5 +75,9 @@ def _history(plan: Plan, at: PlannedCell) -> History | None:
         curve, status = at.record["curve"], str(at.record["status"])
     else:
         curve, status = last_curve(at.cell.folder), None
-    values = [float(epoch.get(plan.matrix.objective, math.nan)) for epoch in curve]
+    values = _values(plan, curve)
     return History(values, status) if values or status else None
+
+
+def _values(plan: Plan, curve: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [float(epoch.get(plan.matrix.objective, math.nan)) for epoch in curve]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from altformer.errors import UserError, unknown_name
 
 PLAN = "plan.json"
+TUNED = "tuned.json"
 CELLS = "cells"
 
 
@@ -48,12 +50,16 @@ class PlanOnDisk:
 
 
 def find_matrix(name: str, out: Path) -> Path:
-    """The folder of a matrix, given by its path or by its name (its beginning is enough) below ``out``; UserError."""
+    """The folder of a matrix, given by its path or by its name (its beginning is enough) below ``out``; UserError.
+
+    Another folder of that name in the current one, ``data`` say, is not in the way.
+    """
     path = Path(name)
     if (path / PLAN).is_file():
         return path
-    if path.is_dir():
-        raise UserError(f"{name}: no folder of a matrix, it has no {PLAN}; `altformer ablate ...` writes one")
+    no_matrix = UserError(f"{name}: no folder of a matrix, it has no {PLAN}; `altformer ablate ...` writes one")
+    if path.is_dir() and os.sep in name:
+        raise no_matrix
     folders = [found.parent for found in sorted(out.glob(f"*/{PLAN}"))]
     fitting = [folder for folder in folders if folder.name == name]
     fitting = fitting or [folder for folder in folders if folder.name.startswith(f"{name}-")]
@@ -63,6 +69,8 @@ def find_matrix(name: str, out: Path) -> Path:
         raise UserError(f"matrix '{name}' stands for {len(fitting)} folders: {', '.join(at.name for at in fitting)}")
     if fitting:
         return fitting[0]
+    if path.is_dir():
+        raise no_matrix
     if not folders:
         raise UserError(f"unknown matrix '{name}': {out} has none yet; `altformer ablate ...` makes them")
     raise unknown_name("matrix", name, [folder.name for folder in folders], str(out))

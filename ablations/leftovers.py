@@ -1,7 +1,8 @@
 """What may be removed of finished matrices, and its removal: at any moment interrupted, to be given again any time.
 
 Of a cell that is done or diverged the best epoch's checkpoint is all that anybody reads. One that was stopped keeps its
-last one too, since under another scheduler it goes on. Nothing is touched that a running process has locked.
+last one too, since under another scheduler it goes on. Nothing is touched that a running process has locked, or that
+can be gone on with.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.folders import CELLS, PlanOnDisk, all_matrices, read_plan
+from ablations.folders import CELLS, PLAN, TUNED, PlanOnDisk, all_matrices, read_plan
 from ablations.matrix_lock import holder, only_writer
 from ablations.plan import settles
 from altformer.errors import UserError
-from cluster.tracking_location import lock_file
-from experiments.cell import read_record
+from experiments.cell import finished_record, read_record
 from experiments.cell_lock import LOCK
-from experiments.references import noted_cells, teacher_of
+from experiments.earlier_result import ASIDE, MOVING
+from experiments.file_lock import open_locked
+from experiments.references import named_in, noted_cells, with_teachers
 
+_CELL = re.compile(r"[0-9a-f]{16}")
 GONE = ".gone-"  # the name of what is being removed begins with it
 # Written elsewhere, then moved into place: `.record.json.1a2b3c4d`, `.epoch-0003.new`; never the locks.
 _INTERRUPTED = re.compile(r"\..+\.([0-9a-f]{8}|new|old)|\.epoch-\d+|\.ray-.+|\.gone-.+")
@@ -79,27 +82,47 @@ def collect(folder: Path, dry_run: bool = False) -> Freed:
 
 
 def collect_unreferenced(out: Path, dry_run: bool = False) -> Freed:
-    """Remove the cells that no matrix below ``out``, no experiment and no ensemble refers to.
+    """Remove the cells that no matrix below ``out``, no experiment, ensemble or student refers to, and that are ended.
 
     UserError, before anything is removed, where a plan cannot be read: what it refers to is not known.
     """
     freed, cells = Freed(dry_run), out / CELLS
-    referenced = {at.cell_hash for folder in all_matrices(out) for at in read_plan(folder).cells}
-    referenced |= noted_cells(out)
-    referenced |= {teacher for key in list(referenced) if (teacher := teacher_of(cells / key)) is not None}
-    for folder in sorted(cells.iterdir()) if cells.is_dir() else ():
-        if not folder.is_dir() or folder.name in referenced:
-            continue
+    found = [path for path in sorted(cells.iterdir()) if path.is_dir()] if cells.is_dir() else []
+    referenced = noted_cells(out)
+    for matrix in all_matrices(out):
+        referenced |= {at.cell_hash for at in read_plan(matrix).cells}
+        referenced |= named_in(matrix / PLAN) | named_in(matrix / TUNED)
+    without_result = {folder.name for folder in found if not _has_result(folder)}
+    referenced |= with_teachers(cells, referenced | without_result) - without_result
+    for folder in found:
         if folder.name.startswith(GONE):
             freed.remove(folder)
-            continue
-        with _locked(folder, freed.dry_run) as is_free:
-            if is_free:
-                freed.remove(folder)
-                freed.cells += 1
-            else:
-                freed.left.append(f"cell {folder.name} is being trained")
+        elif _CELL.fullmatch(folder.name) and folder.name not in referenced:
+            _collect_unreferenced(folder, freed)
     return freed
+
+
+def _collect_unreferenced(folder: Path, freed: Freed) -> None:
+    """Remove a cell unless it is being trained, or was left in the middle."""
+    with _locked(folder, freed.dry_run) as is_free:
+        if not is_free:
+            freed.left.append(f"cell {folder.name} is being trained")
+        elif _can_go_on(folder):
+            freed.left.append(f"cell {folder.name} was interrupted and can be gone on with; else remove {folder}")
+        else:
+            freed.remove(folder)
+            freed.cells += 1
+
+
+def _has_result(folder: Path) -> bool:
+    record = read_record(folder)
+    return record is not None and record["status"] in ("done", "diverged", "stopped")
+
+
+def _can_go_on(folder: Path) -> bool:
+    """Whether a cell without a result has checkpoints, or an earlier result that stands aside."""
+    aside = any((folder / name).exists() for name in (ASIDE, MOVING))
+    return not _has_result(folder) and (aside or any((folder / "checkpoints").glob("[!.]*")))
 
 
 def _open_cells(plan: PlanOnDisk) -> int:
@@ -116,18 +139,32 @@ def _collect_cell(folder: Path, freed: Freed, is_finished: bool) -> None:
             freed.left.append(f"cell {folder.name} is being trained")
             return
         before = freed.size
-        for path in [*_interrupted(folder), *_interrupted(folder / "checkpoints")]:
+        replaced = [folder / ASIDE] if finished_record(folder) and (folder / ASIDE).is_dir() else []
+        for path in [*replaced, *_interrupted(folder), *_interrupted(folder / "checkpoints")]:
             freed.remove(path)
         record = read_record(folder) if is_finished else None
         if record is not None:
-            kept = _kept(folder, record)
-            if kept is None:
-                freed.left.append(f"cell {folder.name}: its best or last checkpoint is damaged, so all are kept")
-            else:
-                for path in sorted((folder / "checkpoints").glob("[!.]*")):
-                    if path.name not in kept:
-                        freed.remove(path)
+            _collect_checkpoints(folder, record, freed)
         freed.cells += freed.size > before
+
+
+def _collect_checkpoints(folder: Path, record: dict[str, Any], freed: Freed) -> None:
+    """Remove those of a cell with a result that nobody reads any more."""
+    checkpoints = sorted((folder / "checkpoints").glob("[!.]*"))
+    if record["status"] == "stopped" and any(_epoch(path) > record["epochs"] for path in checkpoints):
+        freed.left.append(f"cell {folder.name}: it has been gone on with since it was stopped, so all are kept")
+    elif (kept := _kept(folder, record)) is None:
+        freed.left.append(f"cell {folder.name}: its best or last checkpoint is damaged, so all are kept")
+    else:
+        for path in checkpoints:
+            if path.name not in kept:
+                freed.remove(path)
+
+
+def _epoch(checkpoint: Path) -> int:
+    """The epoch that a checkpoint is of, or of a part of."""
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _kept(folder: Path, record: dict[str, Any]) -> set[str] | None:
@@ -163,8 +200,9 @@ def _locked(folder: Path, dry_run: bool) -> Iterator[bool]:
     if dry_run and not path.exists():
         yield True
         return
-    with path.open("ab") as file:
-        yield lock_file(file)
+    file = open_locked(path)
+    with file or nullcontext():
+        yield file is not None
 
 
 def _size(path: Path) -> int:

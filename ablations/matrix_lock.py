@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from altformer.errors import UserError
-from cluster.tracking_location import lock_file
+from experiments.file_lock import open_locked, try_lock
 
 LOCK = ".lock"
 PATIENCE = 0.5  # seconds: who only looks holds the lock for a moment
@@ -37,19 +38,15 @@ class Holder:
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the matrix's lock; UserError when another process has it (it is freed by the system when that dies)."""
-    try:
-        file = (folder / LOCK).open("ab", buffering=0)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    until = time.monotonic() + PATIENCE
+    while (file := _opened(folder)) is None:
+        if time.monotonic() > until:
+            raise UserError(
+                f"{folder}: this matrix is being run by another process ({_read(folder)}); wait for it, "
+                "`altformer status` shows how far it is, or end it"
+            )
+        time.sleep(0.05)
     with file:
-        until = time.monotonic() + PATIENCE
-        while not lock_file(file):
-            if time.monotonic() > until:
-                raise UserError(
-                    f"{folder}: this matrix is being run by another process ({_read(folder)}); wait for it, "
-                    "`altformer status` shows how far it is, or end it"
-                )
-            time.sleep(0.05)
         with contextlib.suppress(OSError):  # a full disk; who looks then learns no more than that it is held
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.time()}).encode())
@@ -60,9 +57,16 @@ def holder(folder: Path) -> Holder | None:
     """Who runs the matrix now, or None. The lock is taken for a moment to find out, and the file left as it is."""
     try:
         with (folder / LOCK).open("r+b") as file:
-            return None if lock_file(file) else _read(folder)
-    except OSError:
-        return None  # never run, or on a file system that cannot be read
+            return None if try_lock(file, folder / LOCK) else _read(folder)
+    except (OSError, UserError):
+        return None  # never run, or on a file system that cannot be read or has no locks
+
+
+def _opened(folder: Path) -> IO[bytes] | None:
+    try:
+        return open_locked(folder / LOCK)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def _read(folder: Path) -> Holder:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ablations.arms import Arm
 from ablations.candidates import Tuning
+from ablations.folders import PLAN, TUNED
 from ablations.matrix import Matrix
 from altformer.data.datasets import TrafficData
 from altformer.files import write_json
@@ -103,8 +104,8 @@ class Plan:
             return False
 
     def _files(self) -> dict[str, dict[str, Any]]:
-        tuned = {} if self.tuning is None else {"tuned.json": self.tuning.content()}
-        return {"plan.json": self._content(), **tuned}
+        tuned = {} if self.tuning is None else {TUNED: self.tuning.content()}
+        return {PLAN: self._content(), **tuned}
 
     def _content(self) -> dict[str, Any]:
         cells = [

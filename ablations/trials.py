@@ -24,8 +24,9 @@ from experiments.tracked_cell import train_cell
 class Trained:
     """How the cells of a plan ended.
 
-    ``unwritten`` are the records of failed cells, by hash, for which there was no room on the disk; ``lost`` counts the
-    attempts that were followed by another, by what ended them.
+    ``unwritten`` are the records of failed cells, by hash, that are not on the disk: for want of room, or since a cell
+    keeps the result that another matrix has of it; ``lost`` counts the attempts that were followed by another, by what
+    ended them.
     """
 
     outcome: Outcome

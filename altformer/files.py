@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write elsewhere, flush to the disk, then move into place; DiskFullError leaves what was there."""
-    with _said_when_full(path.parent):
+    with said_when_full(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -46,10 +46,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """As ``write_bytes`` for a folder of files: what has its name is there, whole, until the new one is on the disk."""
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    with _said_when_full(folder.parent):
+    with said_when_full(folder.parent):
         try:
-            for left in (new, old):  # by a process that died
-                shutil.rmtree(left, ignore_errors=True)
+            _settle(folder, new, old)  # what a process that died has left
             new.mkdir(parents=True)
             for name, content in files.items():
                 _write(new / name, content)
@@ -59,8 +58,15 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             new.rename(folder)
             _flush(folder.parent)
         finally:
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _settle(folder, new, old)
+
+
+def _settle(folder: Path, new: Path, old: Path) -> None:
+    """Put the old folder back where it has given its name up and no new one has taken it; remove the rest."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -80,7 +86,7 @@ def _flush(folder: Path) -> None:
 
 
 @contextmanager
-def _said_when_full(folder: Path) -> Iterator[None]:
+def said_when_full(folder: Path) -> Iterator[None]:
     """Raise the system's error for a full disk with words that say what to do."""
     try:
         yield

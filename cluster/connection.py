@@ -1,4 +1,4 @@
-"""The connection to Ray: one of its own on this machine, or a running cluster; and what is still taken of it."""
+"""The connection to Ray: one of its own on this machine, or a running cluster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +44,6 @@ _WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
-
-# Detached actors without resources that Ray Train keeps as long as the cluster lives.
-_RAYS_OWN = ("TrainStateActor", "_AutoscalingCoordinatorActor")
 
 # What Ray prints to stdout although it is not ours to mend (with few CPUs a worker group always causes the first) or is
 # told with the cell (the second). That a worker was killed for want of memory is still printed.
@@ -125,7 +124,7 @@ def connect(
         own = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
         own |= {"num_gpus": num_gpus, "_temp_dir": temp_dir}
     try:
-        with _ray_in_its_own_group() if local else contextlib.nullcontext():
+        with _ray_in_its_own_group() if local else contextlib.nullcontext(), _sigterm_kept():
             context = ray.init(
                 address=address,
                 log_to_driver=False,
@@ -143,37 +142,6 @@ def connect(
         dashboard_url=f"http://{url}" if url else None,
         nodes=tuple(dict(node["Resources"]) for node in ray.nodes() if node["Alive"]),
     )
-
-
-def leftovers() -> list[str]:
-    """What this connection's work still holds: live actors, placement groups; in words, empty when all is free."""
-    import ray
-    from ray._private.state import state  # the public list_actors needs the dashboard
-    from ray.util import placement_group_table
-
-    job = ray.get_runtime_context().get_job_id()
-    held = []
-    for actor in state.actor_table(None, ray.JobID.from_hex(job)).values():
-        if actor["State"] != "DEAD" and actor["ActorClassName"] not in _RAYS_OWN:
-            held.append(f"actor {actor['ActorClassName']} {actor['Name']} {actor['State']}".replace("  ", " "))
-    for identity, group in placement_group_table().items():
-        # The identity of a placement group ends in that of the job that made it.
-        if identity.endswith(job) and group["state"] != "REMOVED":
-            held.append(f"placement group {identity} {group['state']} {list(group['bundles'].values())}")
-    return held
-
-
-def release_groups() -> None:
-    """Remove the placement groups that processes of this connection have left behind."""
-    import ray
-    from ray._raylet import PlacementGroupID
-    from ray.util import placement_group_table, remove_placement_group
-    from ray.util.placement_group import PlacementGroup
-
-    job = ray.get_runtime_context().get_job_id()
-    for identity, group in placement_group_table().items():
-        if identity.endswith(job) and group["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identity))))
 
 
 @contextlib.contextmanager
@@ -232,6 +200,19 @@ def _ray_in_its_own_group() -> Iterator[None]:
         if moved:
             with contextlib.suppress(OSError):  # the group is gone: nobody can send to it any more
                 os.setpgid(0, before)
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep who handles SIGTERM: Ray would end this process with exit code 15, without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _worker_environment() -> dict[str, str]:

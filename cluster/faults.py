@@ -51,7 +51,8 @@ def kind_of_run(error: BaseException) -> FaultKind:
     """What ended a Train run: a worker of the group that has died, if any has, else what one of them raised."""
     failures: dict[int, Any] = getattr(error, "worker_failures", None) or {}
     found = [kind_of_lost(failure) for failure in failures.values()]
-    return next((kind for kind in found if kind != "error"), kind_of_lost(error) if not found else "error")
+    lost = next((kind for kind in [*found, kind_of_lost(error)] if kind != "error"), None)
+    return lost or kind_of_raised(error)
 
 
 def kind_of_lost(error: object) -> FaultKind:

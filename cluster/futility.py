@@ -80,6 +80,15 @@ class Race:
         values += [math.nan] * (epoch - 1 - len(values)) + [math.nan if value is None else value]
         return self.decision(key)
 
+    def epochs(self, key: str) -> int:
+        """How many epochs of a cell are known."""
+        return len(self._values.get(key, ()))
+
+    def resumes(self, key: str, saved: Sequence[float]) -> None:
+        """A cell goes on after the epochs it has saved, of which not all need have been reported."""
+        if len(saved) > self.epochs(key):
+            self._values[key] = list(saved)
+
     def ended(self, key: str, status: str) -> None:
         """A cell will report no more: ``done``, ``diverged``, ``failed``, ``stopped``."""
         self._over[key] = status
@@ -89,7 +98,7 @@ class Race:
         arms = [arm for arm in self._arms if key in arm.keys]
         if key in self._free or not arms:
             return "go"
-        found = {self._of_arm(arm, len(self._values.get(key, ()))) for arm in arms}
+        found = {self._of_arm(arm, self.epochs(key)) for arm in arms}
         return "go" if "go" in found else "pause" if "pause" in found else "stop"
 
     def _of_arm(self, arm: _Arm, epoch: int) -> Decision:
@@ -112,9 +121,12 @@ class _Arm:
 
     def remember(self, values: Mapping[str, Sequence[float]], over: Mapping[str, str]) -> None:
         """Verdicts of an earlier run stand: an arm that was stopped at a rung, or has gone on beyond it."""
+        lengths = {key: len(values.get(key, ())) for key in self.keys}
+        stopped_at = {
+            max(self.reached(length), default=0) for key, length in lengths.items() if over.get(key) == "stopped"
+        }
         for rung in self._contest.rungs:
-            lengths = {key: len(values.get(key, ())) for key in self.keys}
-            if any(over.get(key) == "stopped" and length == rung for key, length in lengths.items()):
+            if rung in stopped_at:
                 self._verdicts[rung] = True
             elif any(length > rung for length in lengths.values()):
                 self._verdicts[rung] = False

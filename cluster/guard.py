@@ -14,10 +14,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.hangs import Patience, Stillness
+from cluster.held import release_orphaned_groups
 from cluster.mailbox import Place
 from cluster.nodes import Nodes
 from cluster.queue import Queue
-from cluster.resources import Resources
+from cluster.resources import Resources, fits_on_one
 from cluster.work import PREEMPTED, Fault, Work
 
 _LOOK_SECONDS = 2.0
@@ -25,6 +26,8 @@ _ANSWER_SECONDS = 10.0
 
 # A driver that was suspended itself, or an answer that was long in coming, says nothing about the cells.
 _MOST_SECONDS = 10.0
+
+_END_AGAIN_SECONDS = 30.0
 
 # Without a node that holds a trial: for another to come, from an autoscaler or by hand.
 _NO_NODE_SECONDS = 120.0
@@ -59,12 +62,15 @@ class Guard:
         self._nodes = nodes
         self._still = Stillness(patience)
         self._hung: dict[str, Fault] = {}
+        self._ended_at: dict[str, float] = {}
+        self._begun: set[str] = set()
         self._looked = time.monotonic()
         self._without: float | None = None  # since when no trial fits
 
     def started(self, work: Work) -> None:
         """A cell has a slot."""
         self._hung.pop(work.key, None)
+        self._begun.add(work.key)
         self._still.started(work.key, work.arm)
 
     def reported(self, work: Work) -> None:
@@ -73,6 +79,7 @@ class Guard:
 
     def left(self, work: Work) -> None:
         """A cell has no slot any more."""
+        self._begun.discard(work.key)
         self._still.ended(work.key)
 
     def look(self) -> None:
@@ -82,6 +89,8 @@ class Guard:
             return
         self._looked += elapsed
         self._look_at_nodes()
+        if self._resources.workers > 1:
+            release_orphaned_groups()
         moved = self._ask("moved")
         if moved is not None:
             for key, seconds in self._still.look(moved, min(elapsed, _MOST_SECONDS)).items():
@@ -122,20 +131,33 @@ class Guard:
         if slots != self._queue.slots:
             self._matrix.tell("notice", f"{slots} cells at once from now on, after {self._queue.slots}")
             self._queue.slots = slots
-        if slots:
+        if change.lost or change.came:
+            self._queue.double_bundle = self._resources.double_bundle(self._nodes.resources)
+        if slots and not self._queue.without_room(self._begun, self._fits):
             self._without = None
         elif self._without is None:
             self._without = time.monotonic()
         elif time.monotonic() - self._without > _NO_NODE_SECONDS:
             self._matrix.halt("no node is left that one trial fits on")
 
+    def _fits(self, bundle: Mapping[str, float] | None, avoid: str) -> bool:
+        """Whether a trial fits on one of the nodes but the one to avoid: as any other, or with a bundle of its own."""
+        nodes = self._nodes.others(avoid)
+        return fits_on_one(bundle, nodes) if bundle else self._resources.slots(nodes) > 0
+
     def _end(self, key: str, seconds: float) -> None:
-        """End all processes of a cell that hangs; also such as are stopped, which no message reaches."""
-        if key in self._hung:
+        """End all processes of a cell that hangs; also such as are stopped, which no message reaches.
+
+        Again after a while, should they still be there: it may not have reached them.
+        """
+        now = time.monotonic()
+        if key not in self._hung:
+            text = f"nothing has moved for {seconds:.0f} s (allowed: {self._still.allowed(key):.0f} s); ended"
+            self._hung[key] = Fault("hang", text)
+            self._matrix.tell("notice", f"{self._works[key].name} hangs: {text}")
+        elif now - self._ended_at[key] < _END_AGAIN_SECONDS:
             return
-        text = f"nothing has moved for {seconds:.0f} s (allowed: {self._still.allowed(key):.0f} s); ended"
-        self._hung[key] = Fault("hang", text)
-        self._matrix.tell("notice", f"{self._works[key].name} hangs: {text}")
+        self._ended_at[key] = now
         for node, pid in self._ask("places", key) or []:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
             ray.remote(num_cpus=0, max_retries=0)(kill_process).options(scheduling_strategy=where).remote(pid)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Patience:
     """How long nothing may move: `factor` times the usual epoch, but at least `least_seconds`.
 
-    Until a cell of its arm has reported there is nothing to go by, and `first_seconds` are allowed: processes start,
-    data travel, a model is compiled or fitted.
+    Before a cell's processes have come for it, which may have to wait for room, and until a cell of its arm has
+    reported, there is nothing to go by, and `first_seconds` are allowed: data travel, a model is compiled or fitted.
     """
 
     factor: float = 10.0
@@ -38,7 +38,8 @@ class Stillness:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._cells: dict[str, _Cell] = {}
-        self._starts: dict[str, float] = {}  # longest time to a first report, by arm
+        self._arms: set[str] = set()  # that have reported
+        self._start = 0.0  # longest time to a first report: not all begin in a process that is warm
 
     def started(self, key: str, arm: str) -> None:
         """A cell has a slot, anew or again."""
@@ -55,18 +56,19 @@ class Stillness:
         if cell.reported:
             cell.usual = max(cell.usual, cell.since_report)
         else:
-            self._starts[cell.arm] = max(cell.since_report, self._starts.get(cell.arm, 0.0))
+            self._arms.add(cell.arm)
+            self._start = max(self._start, cell.since_report)
         cell.reported, cell.since_report, cell.still = True, 0.0, 0.0
 
     def look(self, moved: Mapping[str, int], elapsed: float) -> dict[str, float]:
         """Take in that `elapsed` seconds have passed; the cells that hang, with the seconds for which they do.
 
-        `moved` counts the movements of cells that run; one that is missing waits for its processes and counts as still.
+        `moved` counts the movements of cells that run; one that is missing, or 0, waits for its processes.
         """
         hanging = {}
         for key, cell in self._cells.items():
-            cell.since_report += elapsed
             now = moved.get(key, cell.moved)
+            cell.since_report += elapsed if now > 0 else 0.0
             cell.still = 0.0 if now != cell.moved else cell.still + elapsed
             cell.moved = now
             if cell.still > self.allowed(key):
@@ -76,10 +78,6 @@ class Stillness:
     def allowed(self, key: str) -> float:
         """Seconds that a running cell may stand still."""
         cell, patience = self._cells[key], self._patience
-        if cell.reported:
-            known = max(cell.usual, self._starts.get(cell.arm, 0.0))
-        elif cell.arm in self._starts:
-            known = self._starts[cell.arm]
-        else:
-            return patience.first_seconds
-        return max(patience.least_seconds, patience.factor * known)
+        if cell.moved <= 0 or cell.arm not in self._arms:
+            return max(patience.first_seconds, patience.factor * self._start)
+        return max(patience.least_seconds, patience.factor * max(cell.usual, self._start))

@@ -51,9 +51,13 @@ class Interruption:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._over.set()
+            self.over()
             # Its handle of the mailbox must be gone before Ray is: dropped while Ray shuts down, it ends the process.
             asker.join()
+
+    def over(self) -> None:
+        """Nobody is left to be asked; signals are still taken note of."""
+        self._over.set()
 
     def ask(self, hurried: bool = False) -> None:
         """Ask cells to leave without a signal, and wait longer for them, unless hurried."""

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.work import URGENT, Fault
+from cluster.work import REPLACED, URGENT, Fault
 
 #: A process: its node's id and its number there.
 Place = tuple[str, int]
@@ -84,8 +84,8 @@ class _Cell:
 
     def decide(self) -> None:
         """Answer whoever waits after the last posted epoch."""
-        self.moved += 1
         if self._posted and not self.decision(self._posted).done():
+            self.moved += 1
             self._told = self.stop_asked
             self.decision(self._posted).set_result(self.stop_asked)
 
@@ -118,7 +118,6 @@ class _Slot:
         self.changed = asyncio.Event()
         self.members: list[Any] = []
         self.places: list[Place] = []
-        self.group: Any = None
 
 
 class Mailbox:
@@ -143,8 +142,9 @@ class Mailbox:
         if self._interrupted is not None:
             return self._interrupted
         for cell in self._current(key):
-            cell.stop("replaced")
-        own = self._slots.setdefault(slot, _Slot())
+            cell.stop(REPLACED)
+            cell.over = True
+        own = self._slots[slot] = self._slots.pop(slot, _Slot())  # the last one: what a cell's name stands for now
         own.places = own.places or [place]
         own.cells.append(_Cell(key, stop))
         own.changed.set()
@@ -178,15 +178,11 @@ class Mailbox:
 
     # The ranks' calls
 
-    async def join(self, slot: str, member: Any, group: Any, place: Place | None = None) -> list[Job]:
-        """A rank is there; returns the job.
-
-        Members of a group give their actor's handle, their placement group and where their process is.
-        """
+    async def join(self, slot: str, member: Any = None, place: Place | None = None) -> list[Job]:
+        """A rank is there; returns the job. Members of a group give their actor's handle and where their process is."""
         own = self._slots[slot]
         if member is not None:
             own.members.append(member)
-            own.group = group
         if place is not None:
             own.places.append(place)
         return self._job
@@ -237,7 +233,7 @@ class Mailbox:
             cell.stop(reason)
 
     async def moved(self) -> dict[str, int]:
-        """By cell that runs, how often it has moved: a count that changes."""
+        """By cell that runs, how often it has moved: a count that changes, 0 until its ranks have come for it."""
         return {cell.key: cell.moved for cell in self._current()}
 
     async def leave_node(self, node: str, reason: str) -> None:
@@ -251,11 +247,6 @@ class Mailbox:
         """Where the processes are, or were, of the slot that had this cell last."""
         slots = [slot for slot in self._slots.values() if slot.cells and slot.cells[-1].key == key]
         return slots[-1].places if slots else []
-
-    async def groups(self, key: str) -> list[Any]:
-        """The placement groups of slots whose last cell was this one."""
-        slots = [slot for slot in self._slots.values() if slot.cells and slot.cells[-1].key == key]
-        return [slot.group for slot in slots if slot.group is not None]
 
     async def abandon(self) -> None:
         """Wait for no cell any longer: trials return, and their processes are ended."""

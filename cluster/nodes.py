@@ -22,6 +22,7 @@ class Change:
 
     lost: dict[str, str] = field(default_factory=dict)
     leaving: dict[str, str] = field(default_factory=dict)
+    came: bool = False
 
 
 class Nodes:
@@ -74,6 +75,7 @@ class Nodes:
         return Change(
             lost={identity: _name(node) for identity, node in before.items() if identity not in self._alive},
             leaving={identity: _name(self._alive[identity]) for identity in self._leaving - leaving_before},
+            came=bool(self._alive.keys() - before.keys()),
         )
 
     def is_gone(self, identity: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -32,8 +32,9 @@ class Queue(Searcher):  # type: ignore[misc]
         double_bundle: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.slots = slots  # changes with the nodes of the cluster
-        self._decide, self._ended, self._holds, self._double = decide, ended, holds, double_bundle
+        self.slots, self.double_bundle = slots, double_bundle  # they change with the nodes of the cluster
+        self.look_around: Callable[[], None] = lambda: None  # while nothing runs, Tune does nothing else than ask
+        self._decide, self._ended, self._holds = decide, ended, holds
         self._new = list(works)
         self._waiting: list[Work] = []
         self._again: list[Work] = []
@@ -50,6 +51,14 @@ class Queue(Searcher):  # type: ignore[misc]
         self._how[work.key] = how
         self._again.append(work)
 
+    def without_room(self, begun: Collection[str], fits: Callable[[Mapping[str, float] | None, str], bool]) -> bool:
+        """Whether cells were given out but none has `begun` nor `fits`, by a bundle of its own and whom to avoid."""
+        given = self._running.values()
+        if not given or any(work.key in begun for work in given):
+            return False
+        how = [(self.double_bundle if self._is_double(work) else None, self._how.get(work.key)) for work in given]
+        return not any(fits(bundle, (again and again.avoid) or "") for bundle, again in how)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next cell, None when it has to be waited for, FINISHED at the end."""
         if self._ended.is_set():
@@ -57,6 +66,8 @@ class Queue(Searcher):  # type: ignore[misc]
         if self._holds():
             return None if self._running else str(Searcher.FINISHED)
         if self.running >= self.slots:
+            if not self._running:
+                self.look_around()
             return None
         for cells in (self._again, self._waiting, self._new):
             for work in cells:
@@ -87,7 +98,7 @@ class Queue(Searcher):  # type: ignore[misc]
         return Searcher, ()
 
     def _is_double(self, work: Work) -> bool:
-        return self._double is not None and self._how.get(work.key, Again()).double
+        return self.double_bundle is not None and self._how.get(work.key, Again()).double
 
     def _places(self, work: Work) -> int:
         return 2 if self._is_double(work) else 1
@@ -95,4 +106,4 @@ class Queue(Searcher):  # type: ignore[misc]
     def _config(self, work: Work, stop: str | None) -> dict[str, Any]:
         avoid = self._how.get(work.key, Again()).avoid
         cell = {"key": work.key, "name": work.name, "epochs": work.epochs, "stop": stop, "avoid": avoid}
-        return {"cell": cell} | ({"bundle": dict(self._double or {})} if self._is_double(work) else {})
+        return {"cell": cell} | ({"bundle": dict(self.double_bundle or {})} if self._is_double(work) else {})

@@ -85,8 +85,7 @@ class Resources(pydantic.BaseModel):
         if self.workers > 1 or gpus >= 1:
             return None
         bundle = self.bundle() | ({"GPU": min(2 * gpus, 1.0)} if gpus else {"CPU": 2.0 * self.cpus_per_worker})
-        fits = any(all(node.get(name, 0.0) >= each for name, each in bundle.items()) for node in nodes)
-        return bundle if fits else None
+        return bundle if fits_on_one(bundle, nodes) else None
 
     def _workers_on(self, node: Node) -> int:
         count = int(node.get("CPU", 0.0) / self.cpus_per_worker + _ROUNDING)
@@ -113,6 +112,11 @@ class Resources(pydantic.BaseModel):
         if self.placement == "STRICT_SPREAD":
             return f"{self.workers} nodes with room are needed (placement: SPREAD may put several workers on one)"
         return "CPUs and GPUs are not on the same nodes"
+
+
+def fits_on_one(bundle: Mapping[str, float], nodes: Sequence[Node]) -> bool:
+    """Whether one of the nodes has all that a bundle asks for."""
+    return any(all(node.get(name, 0.0) >= each for name, each in bundle.items()) for node in nodes)
 
 
 def _total(nodes: Sequence[Node], name: str) -> float:

@@ -83,7 +83,9 @@ class Attempts:
             return f"it hung{tried}; its log.txt ends where it stood"
         if fault.kind == "disk":
             return "disk full: free some space and give the same command again"
-        if fault.kind in ("died", "node"):
+        if fault.kind == "node":
+            return f"it has lost its node{tried}; no further one"
+        if fault.kind == "died":
             limit = f"at most {self._limits.per_cell} per cell and {self._limits.per_matrix} per matrix"
             return f"its process has died{tried}; no further one ({limit}: retries, --retries)"
         return ""
@@ -100,6 +102,7 @@ class Suspicion:
         self._epochs: dict[str, int] = {}
         self._failures: dict[str, dict[str, Work]] = {}
         self._fine = False
+        self.summary = ""  # of the last fault of those that have failed alike
 
     def reported(self, key: str, epoch: int) -> None:
         """A cell has got so far."""
@@ -110,7 +113,10 @@ class Suspicion:
         if fault is None:
             self._fine = True
         else:
-            self._failures.setdefault(signature(fault), {})[work.key] = work
+            alike = self._failures.setdefault(signature(fault), {})
+            alike[work.key] = work
+            if len(alike) >= _ALIKE:
+                self.summary = fault.summary
 
     @property
     def failing(self) -> int:

@@ -19,10 +19,11 @@ import ray
 from ray import tune
 
 from cluster.budget import NO_BUDGET, Budget
-from cluster.connection import Connection, leftovers, quiet, release_groups
+from cluster.connection import Connection, quiet
 from cluster.errors import ClusterError
 from cluster.guard import Guard
 from cluster.hangs import Patience
+from cluster.held import leftovers, release_groups
 from cluster.lifeline import ClusterLostError, call_while
 from cluster.low_memory import is_loss_of_one_trial
 from cluster.mailbox import Job, start_mailbox
@@ -106,11 +107,16 @@ def run_cells(
                 _run(watch, train_function, shared, resources, rules, connection, scratch)
         except ClusterLostError as lost:
             cluster_lost, watch.halted = True, str(lost)
+        except Exception as error:  # of Tune's or of ours; what is finished is finished, and is reported
+            logger.exception("Ray Tune has ended with an error")
+            watch.halted = f"Ray Tune has ended with an error: {(str(error).strip() or repr(error)).splitlines()[-1]}"
     watch.close()
     left = tuple(work for work in works if watch.ended.get(work.key, Ended("interrupted")).status == "interrupted")
     reached = watch.budget_reached or (f"{budget.cells} cells" if len(affordable) < len(works) else None)
     signal_name, seconds = watch.interruption.signal_name, time.monotonic() - began
-    outcome = Outcome(watch.ended, left, signal_name, slots, seconds, reached, watch.spent, watch.halted, cluster_lost)
+    outcome = Outcome(
+        dict(watch.ended), left, signal_name, slots, seconds, reached, watch.spent, watch.halted, cluster_lost
+    )
     watch.tell("matrix_ended", outcome)
     return outcome
 
@@ -164,20 +170,21 @@ def _run(
     )
     guard = Guard(works, mailbox, queue, nodes, resources, rules.patience, watch)
     watch.begin(guard, queue, rules.scheduler)
-    try:
-        with (
-            # Tune's own files are the driver's alone, and must not be lost where `storage` is full.
-            tempfile.TemporaryDirectory(prefix="altformer-", ignore_cleanup_errors=True) as own,
-            _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
-            is_loss_of_one_trial(),
-            nodes.watched(),
-            watch.interruption.handled(mailbox, rules.grace_seconds),
-        ):
+    with (
+        # Tune's own files are the driver's alone, and must not be lost where `storage` is full.
+        tempfile.TemporaryDirectory(prefix="altformer-", ignore_cleanup_errors=True) as own,
+        _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
+        is_loss_of_one_trial(),
+        nodes.watched(),
+        watch.interruption.handled(mailbox, rules.grace_seconds),
+    ):
+        try:
             call_while(connection.answers, _tuner(name, mailbox, resources, rules, queue, watch, own).fit)
-    finally:
-        if not isinstance(sys.exception(), ClusterLostError):
-            ray.kill(mailbox)
-            _settle()
+        finally:
+            watch.interruption.over()
+            if not isinstance(sys.exception(), ClusterLostError):
+                ray.kill(mailbox)
+                _settle()
 
 
 def _tuner(
@@ -199,10 +206,30 @@ def _tuner(
             name="tune",
             storage_path=folder,
             callbacks=[watch],
+            stop=_WhenOver(watch),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
+
+
+class _WhenOver(tune.Stopper):  # type: ignore[misc]
+    """Ends the trials that still wait for room when the run is to end."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never ends one by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether nothing else is left."""
+        return self._watch.is_over()
+
+    def __reduce__(self) -> tuple[type[tune.Stopper], tuple[()]]:
+        # Tune pickles it into a file of its own, from which we never restore.
+        return tune.stopper.NoopStopper, ()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
@@ -24,6 +24,9 @@ FINAL = "final"
 
 #: Asks one trial (by its cell's key) to leave after the epoch it has just reported, and why.
 AskToStop = Callable[[str, str], None]
+
+#: The metric by epoch in the checkpoint that a cell (by its key) resumes from; empty without one.
+Saved = Callable[[str], Sequence[float]]
 
 
 class Scheduler(Protocol):
@@ -140,16 +143,22 @@ class CooperativeAsha(RayAsha):  # type: ignore[misc]
         return FIFOScheduler, ()
 
 
+def _nothing_saved(key: str) -> Sequence[float]:
+    return ()
+
+
 @dataclass(frozen=True)
 class FutilityScheduler:
     """Cells of a comparison wait at rungs until their arm can be judged as a whole (see cluster.futility).
 
     ``history`` is what is known of cells, also of those that are not run any more; cells in ``never`` are not stopped.
+    ``saved`` tells what a cell that lost an attempt resumes after: an epoch is saved before it is reported.
     """
 
     contests: tuple[Contest, ...]
     history: Mapping[str, History] = field(default_factory=dict)
     never: frozenset[str] = frozenset()
+    saved: Saved = _nothing_saved
     race: Race = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -159,7 +168,7 @@ class FutilityScheduler:
         """Tune's scheduler that asks cells to leave at a rung, to wait or for good."""
         if mode != "min":
             raise ValueError(f"the rule compares errors, of which lower is better; got mode {mode!r}")
-        return RungByRung(self.race, f"{REPORT}/{metric}", ask_to_stop)
+        return RungByRung(self.race, f"{REPORT}/{metric}", ask_to_stop, self.saved)
 
     def decision(self, key: str) -> Decision:
         """As the race has it."""
@@ -173,18 +182,28 @@ class FutilityScheduler:
 class RungByRung(FIFOScheduler):  # type: ignore[misc]
     """Tells the race what is reported, and cells what it decides; as with ASHA here, a stop is a request."""
 
-    def __init__(self, race: Race, metric: str, ask_to_stop: AskToStop) -> None:
+    def __init__(self, race: Race, metric: str, ask_to_stop: AskToStop, saved: Saved) -> None:
         super().__init__()
-        self._race, self._value, self._ask_to_stop = race, metric, ask_to_stop
+        self._race, self._value, self._ask_to_stop, self._saved = race, metric, ask_to_stop, saved
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """An epoch: the cell goes on, or leaves its slot."""
         cell, epoch = trial.config["cell"], result.get(TIME)
         if epoch is not None:
+            if epoch > self._race.epochs(cell["key"]) + 1:  # a former attempt, or another process, has saved more
+                self._catch_up(trial)
             decision = self._race.reported(cell["key"], epoch, result.get(self._value))
             if decision != "go" and (cell["epochs"] is None or epoch < cell["epochs"]):
                 self._ask_to_stop(cell["key"], "scheduler" if decision == "stop" else PAUSED)
         return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """An attempt is lost, perhaps with the report of an epoch that the next one resumes after, at a rung."""
+        self._catch_up(trial)
+
+    def _catch_up(self, trial: Trial) -> None:
+        key = trial.config["cell"]["key"]
+        self._race.resumes(key, self._saved(key))
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
         return FIFOScheduler, ()

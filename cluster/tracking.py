@@ -42,7 +42,8 @@ class Tracker(NoTracker):
     """Records cells, and the matrix they belong to, in MLflow; no call blocks for MLflow, none raises.
 
     With `matrix=None` each cell is a run of its own (a single training). `final_metrics` picks what is logged of a
-    cell's result, once, at its end (default: its numbers); the names must differ from those of the epochs.
+    cell's result, once, at its end (default: its numbers); the names must differ from those of the epochs. Where the
+    result has a `curve`, one mapping per epoch, the epochs that were not reported are logged from it.
     `cell_artifacts` lists the files to keep of a cell, from its work, status and result; it is called in a thread of
     its own, so it may take its time, to draw plots for instance.
     """
@@ -61,7 +62,7 @@ class Tracker(NoTracker):
         self._cell_artifacts = cell_artifacts
         self._used = self._running = self._closed = False
         self._late = False  # the time to bring all over has run out
-        self._begun: set[str] = set()  # cells that this session has said to have started
+        self._told: dict[str, set[int]] = {}  # by cell that this session has started, the epochs it was told of
         self._later, self._drawing = Later(), Later()
         header = {
             "kind": "opened",
@@ -84,7 +85,7 @@ class Tracker(NoTracker):
 
     def cell_started(self, work: Work) -> None:
         """Open the cell's run: the one it had before, if there is one, also within this session."""
-        self._begun.add(work.key)
+        self._told.setdefault(work.key, set())
         self._record("cell_started", **_described(work))
 
     def cell_epoch(self, work: Work, metrics: Mapping[str, Any]) -> None:
@@ -92,12 +93,19 @@ class Tracker(NoTracker):
         with safely():
             values = numbers(metrics)
             step = int(values.pop("epoch"))
+            self._told.get(work.key, set()).add(step)
             self._record("cell_epoch", cell=work.key, step=step, metrics=values)
 
     def cell_ended(self, work: Work, ended: Ended) -> None:
         """Log the final metrics and artifacts and end the run as its status says."""
-        if work.key not in self._begun:  # it has failed before it could start
+        if work.key not in self._told:  # it has failed before it could start
             self.cell_started(work)
+        with (
+            safely()
+        ):  # an attempt that ends between the checkpoint of an epoch and its report takes the report with it
+            for epoch in (ended.result or {}).get("curve", ()):
+                if epoch["epoch"] not in self._told[work.key]:
+                    self.cell_epoch(work, epoch)
         metrics: dict[str, float] = {}
         with safely():
             metrics = numbers(self._final_metrics(ended.result or {}))

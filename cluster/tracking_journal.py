@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from cluster.errors import ClusterError
 from cluster.tracking_location import lock_file
 
 Event = dict[str, Any]
@@ -46,7 +47,7 @@ class Journal:
 
     @classmethod
     def create(cls, folder: Path, header: Mapping[str, Any]) -> Journal:
-        """A new journal in `folder`; one in memory only, where `folder` cannot be written."""
+        """A new journal in `folder`; one in memory only, where `folder` cannot be written or has no file locks."""
         header = dict(header)
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         line = _line(header)
@@ -54,10 +55,10 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             hidden = path.with_suffix(".new")  # takes its name only once it is locked, else others could adopt it
             file = hidden.open("a+b", buffering=0)
-            lock_file(file)
+            lock_file(file, hidden)
             file.write(line)
             hidden.rename(path)
-        except OSError:
+        except (OSError, ClusterError):
             return cls(None, None, header, 0)
         return cls(path, file, header, len(line))
 
@@ -68,7 +69,7 @@ class Journal:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC), "r+b", buffering=0)
         except FileNotFoundError:
             return None
-        if not lock_file(file) or not _still_there(file, path):
+        if not lock_file(file, path) or not _still_there(file, path):
             file.close()
             return None
         first = file.readline()
@@ -185,7 +186,7 @@ class Journal:
 def orphans(folder: Path) -> Iterator[Journal]:
     """Journals in `folder` whose processes are gone, oldest first, each locked for the caller to replay and close."""
     for path in sorted(folder.glob("*.jsonl")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ClusterError):
             journal = Journal.adopt(path)
             if journal is not None:
                 yield journal

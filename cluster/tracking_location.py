@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +17,7 @@ from cluster.errors import ClusterError
 DATABASE = "mlflow.db"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 # MLflow waits 120 s and tries again for 4 minutes; events are kept on disk here, so giving up early costs nothing.
 # Pickled models are never read. A value the user has set stays.
 SETTINGS = {
@@ -111,16 +114,20 @@ class WriteLock:
         self._file: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; False when another process has it. Raises OSError if it cannot be made."""
+        """Take the lock if it is free; False when another process has it.
+
+        Raises OSError if it cannot be made, ClusterError as `lock_file`.
+        """
         if self._path is None or self._file is not None:
             return True
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("ab")
-        if not lock_file(file):
-            file.close()
-            return False
-        self._file = file
-        return True
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(self._path.open("ab"))
+            if not lock_file(file, self._path):
+                return False
+            opened.pop_all()
+            self._file = file
+            return True
 
     def release(self) -> None:
         """Give the lock back; nothing happens when it is not held."""
@@ -129,10 +136,19 @@ class WriteLock:
             self._file = None
 
 
-def lock_file(file: IO[bytes]) -> bool:
-    """Lock an open file for this process alone without waiting; it is free again when the file is closed."""
+def lock_file(file: IO[bytes], path: Path) -> bool:
+    """Lock an open file, whose path is `path`, for this process alone without waiting; closing the file frees it.
+
+    Raises ClusterError on a file system that has no locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise ClusterError(
+            f"{path.parent}: its file system does not support file locks ({error.strerror}); choose another --out"
+        ) from error
     return True

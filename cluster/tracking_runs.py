@@ -52,12 +52,13 @@ def connect(location: StoreLocation) -> Any:
 class Run:
     """A run in the store. `steps` are the points known to be there, by metric; all of them when `fresh`.
 
-    `session` is the last that had it in hand.
+    `session` is the last that had it in hand, `outcome` how it has ended in our words, of which MLflow has fewer.
     """
 
     run_id: str
     status: str
     session: str = ""
+    outcome: str = ""
     fresh: bool = False
     steps: dict[str, set[int]] = field(default_factory=dict)
 
@@ -130,7 +131,7 @@ class Runs:
                 key = tags.get("run_key")
                 if key is None:
                     continue
-                run = Run(found.info.run_id, found.info.status, tags.get("session", ""))
+                run = Run(found.info.run_id, found.info.status, tags.get("session", ""), tags.get("status", ""))
                 known = self._known.setdefault(key, run)
                 if known.run_id == run.run_id:
                     yield known, tags

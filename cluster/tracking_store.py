@@ -136,7 +136,7 @@ class RunStore:
         if parent is not None:  # one search for all the cells that are going to follow this one
             self._children(parent)
         run = self._runs.find(self._run_key(event["cell"]))
-        if run is not None and run.status == RUN_STATUS.get(event["status"]):
+        if run is not None and (run.outcome, run.status) == (event["status"], RUN_STATUS.get(event["status"])):
             return
         self._cell_started(event)
         points = [(k, v, event["ended"], step) for step, metrics in event["curve"] for k, v in metrics.items()]
@@ -200,6 +200,7 @@ class RunStore:
 
     def _end(self, run: Run, status: str, time: int, marks: Mapping[str, str | None] | None = None) -> None:
         self._runs.log_tags(run, {"status": status, **(marks or {})})
+        run.outcome = status
         self._runs.end(run, RUN_STATUS.get(status, "FAILED"), time)
 
 

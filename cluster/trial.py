@@ -48,7 +48,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """What the trial's own process holds; a cell that hung on a node is kept from it."""
         avoid = config.get("cell", {}).get("avoid")
-        elsewhere = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
+        elsewhere = {"bundle_label_selector": [_elsewhere(avoid)]} if avoid else {}
         return tune.PlacementGroupFactory([config["bundle"]], **elsewhere)
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -60,6 +60,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._mailbox = ray.get_actor(self._mailbox_name)
         self._slot = ""
         self._gpus = float(config["bundle"].get("GPU", 0.0))
+        self._avoid: str | None = config["cell"]["avoid"]
         self._thread: threading.Thread | None = None
         self._running = False
         self._doomed = False  # its ranks will not come to ask for another cell
@@ -154,16 +155,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _run(self, slot: str) -> None:
         """The slot's Train run, from the first cell to the last, or to a failing one."""
         try:
-            [job] = ray.get(self._mailbox.join.remote(slot, None, None))
-            fit(job, self._mailbox_name, slot, self._gpus)
+            [job] = ray.get(self._mailbox.join.remote(slot))
+            fit(job, self._mailbox_name, slot, self._gpus, self._avoid)
         except BaseException as caught:
             ray.get(self._mailbox.fail.remote(slot, Fault(kind_of_run(caught), _text(caught))))
 
 
-def fit(job: Job, mailbox: str, slot: str, gpus: float) -> None:
+def fit(job: Job, mailbox: str, slot: str, gpus: float, avoid: str | None = None) -> None:
     """Run the slot's cells through Ray Train until the mailbox closes it; raises what a cell raised.
 
-    `gpus` is what the trial's own process holds.
+    `gpus` is what the trial's own process holds; the workers of a group are kept from the node `avoid`.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
@@ -173,6 +174,7 @@ def fit(job: Job, mailbox: str, slot: str, gpus: float) -> None:
         use_gpu=job.gpus_per_worker > 0,
         resources_per_worker=each,
         placement_strategy=job.placement,
+        label_selector=_elsewhere(avoid) if avoid else None,
     )
     run = RunConfig(name=f"slot-{slot}", storage_path=job.storage, failure_config=FailureConfig(max_failures=0))
     config = {"mailbox": mailbox, "slot": slot, "gpus": gpus or job.gpus_per_worker}
@@ -199,7 +201,6 @@ def _trainer() -> Any:
 def _ranks_loop(config: dict[str, Any]) -> None:
     """Runs on every rank: one cell after another."""
     import ray.train
-    from ray.util import get_current_placement_group
 
     slot = config["slot"]
     train = ray.train.get_context()
@@ -207,8 +208,7 @@ def _ranks_loop(config: dict[str, Any]) -> None:
     mailbox = ray.get_actor(config["mailbox"])
     grouped = world_size > 1
     member = ray.get_runtime_context().current_actor if grouped else None
-    group = get_current_placement_group() if grouped else None
-    [job] = ray.get(mailbox.join.remote(slot, member, group, _place() if grouped else None))
+    [job] = ray.get(mailbox.join.remote(slot, member, _place() if grouped else None))
     prepare_process(job, config["gpus"])
     # Once, so that what a train function derives from `shared` can be kept from cell to cell.
     function, shared = ray.get([job.train_function, job.shared])
@@ -234,6 +234,11 @@ def _ended(reason: str | None, result: dict[str, Any] | None) -> dict[str, Any]:
     if status == "interrupted" and reason in (PAUSED, PREEMPTED):
         status = reason
     return {tune.result.DONE: True, FINAL: {"status": status, "result": result}}
+
+
+def _elsewhere(node: str) -> dict[str, str]:
+    """The label selector of all nodes but one."""
+    return {"ray.io/node-id": f"!{node}"}
 
 
 def _place() -> Place:

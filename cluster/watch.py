@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -12,7 +11,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.util import remove_placement_group
 
 from cluster.budget import Budget, Spent
 from cluster.faults import kind_of_lost
@@ -58,6 +56,11 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def begin(self, guard: Guard, queue: Queue, scheduler: Scheduler) -> None:
         """What looks out for faults, takes cells back, and is told how cells end."""
         self._guard, self._queue, self._scheduler = guard, queue, scheduler
+        queue.look_around = guard.look
+
+    def is_over(self) -> bool:
+        """Whether the run was asked to end and no cell runs any more; one that waits for room is not waited for."""
+        return self.interruption.event.is_set() and not self._began
 
     @property
     def spent(self) -> Spent:
@@ -69,8 +72,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Call all listeners; one that raises is reported once and never stops the run."""
-        if self._closed and threading.current_thread().name == TUNE_THREAD:
-            return  # the cluster is lost, but not all of Tune's calls have noticed
+        if self._is_late():
+            return
         for listener in self._listeners:
             try:
                 getattr(listener, method)(*arguments)
@@ -92,9 +95,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
             if key not in self.ended:
                 self._end(self._by_key[key], "interrupted", None, None)
         if self.halted is None and (count := self.suspicion.failing) and len(self.ended) < len(self.works):
-            error = next(ended.error for ended in reversed(self.ended.values()) if ended.error)
-            last = error.splitlines()[-1]
-            self.halted = f"{count} cells have failed alike and none got further, so the others are not tried: {last}"
+            what = self.suspicion.summary
+            self.halted = f"{count} cells have failed alike and none got further, so the others are not tried: {what}"
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Look at budget, nodes and cells; tell of an interruption, which a signal handler must not do."""
@@ -145,7 +147,6 @@ class Watch(tune.Callback):  # type: ignore[misc]
         if isinstance(error, TrialFaultError):
             fault = error.fault
         else:
-            self._release(work.key)
             kind = kind_of_lost(error)
             fault = Fault("died" if kind == "error" else kind, str(error))
         fault, node = self._guard.fault_of(work, fault)
@@ -156,6 +157,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
 
     def _lost(self, work: Work, fault: Fault, node: str | None) -> None:
         """An attempt at a cell is lost: another one, or the end of it."""
+        if self._is_late():
+            return
         again = self._attempts.after(work.key, fault, node)
         if again is None:
             advice = self._attempts.why_not(work.key, fault)
@@ -166,14 +169,12 @@ class Watch(tune.Callback):  # type: ignore[misc]
         self.tell("cell_retried", work, fault, self._attempts.retries(work.key))
         self._queue.again(work, again)
 
+    def _is_late(self) -> bool:
+        """Whether the cluster is lost, but not all of Tune's calls have noticed."""
+        return self._closed and threading.current_thread().name == TUNE_THREAD
+
     def _work(self, trial: Any) -> Work:
         return self._by_key[trial.config["cell"]["key"]]
-
-    def _release(self, key: str) -> None:
-        """Give back what a trial's workers held whose process has died, and with it whoever would have done so."""
-        with contextlib.suppress(ray.exceptions.RayError):  # else at the end of the matrix
-            for group in ray.get(self._guard.mailbox.groups.remote(key), timeout=10):
-                remove_placement_group(group)
 
     def _leave_slot(self, work: Work) -> None:
         self._guard.left(work)
@@ -184,6 +185,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def _end(
         self, work: Work, status: str, result: dict[str, Any] | None, error: str | None, fault: Fault | None = None
     ) -> None:
+        if self._is_late():
+            return
         self._leave_slot(work)
         self._paused.pop(work.key, None)
         retries = self._attempts.retries(work.key)
@@ -207,6 +210,9 @@ def _error_of(trial: Any) -> BaseException | str:
     file = trial.pickled_error_file
     if file is None or not Path(file).is_file():
         return "the trial ended with an error that Ray Tune has not kept"
-    error = ray.cloudpickle.loads(Path(file).read_bytes())
+    try:
+        error = ray.cloudpickle.loads(Path(file).read_bytes())
+    except Exception as broken:  # half written on a full disk, or of a class that is not known here
+        return f"the trial ended with an error that cannot be read: {broken}"
     cause: BaseException | None = getattr(error, "cause", None)
     return cause if cause is not None else error

@@ -22,6 +22,9 @@ PAUSED = "paused"
 #: Why a cell leaves whose node is going to be taken away; it goes on elsewhere.
 PREEMPTED = "preempted"
 
+#: Why a former attempt at a cell leaves that lives on somewhere although it was taken for lost.
+REPLACED = "replaced"
+
 #: Why a train function can be told to stop, and the status a cell then has unless its result says otherwise.
 STATUS_OF_REASON: Mapping[str, str] = {
     "scheduler": "stopped",
@@ -31,7 +34,7 @@ STATUS_OF_REASON: Mapping[str, str] = {
 }
 
 #: Reasons that do not wait for the end of an epoch, where the train function can leave within one.
-URGENT = frozenset({"interrupted", PREEMPTED})
+URGENT = frozenset({"interrupted", PREEMPTED, REPLACED})
 
 
 #: What can go wrong while a cell trains; it decides what happens next (cluster.retries).

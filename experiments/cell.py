@@ -22,13 +22,18 @@ from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json, write_text
 from experiments import provenance
-from experiments.cell_lock import only_trainer, told_by_rank_0
+from experiments.cell_lock import lock_at_once, only_trainer, told_by_rank_0
 from experiments.cell_log import cell_log, end_logged, log_start
+from experiments.earlier_result import earlier_aside
 
 log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
 Record = dict[str, Any]
+
+
+class KeptRecordError(OSError):
+    """A cell's record was not replaced by that of a failure."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +106,24 @@ def finished_record(folder: Path) -> Record | None:
     return record if record is not None and record["status"] in ("done", "diverged") else None
 
 
-def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
+def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], again: bool = False) -> Record:
     """Train a cell and, on rank 0, write its record unless it was interrupted; returns the record.
 
     ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell. Cells
-    are shared by matrices: one that another process trains is waited for, and its record taken. What happens is told in
-    the cell's ``log.txt``. DiskFullError is raised where there is no room for what is written.
+    are shared by matrices: one that another process trains is waited for, and its record taken. ``again`` trains from
+    the start whatever is there, which is lost only once there is a new result. What happens is told in the cell's
+    ``log.txt``. DiskFullError is raised where there is no room for what is written.
     """
     writes = context.rank == 0
-    with cell_log(cell.folder) if writes else nullcontext(), end_logged(), only_trainer(cell.folder, context):
+    with (
+        cell_log(cell.folder) if writes else nullcontext(),
+        end_logged(),
+        only_trainer(cell.folder, context) as is_ours,
+        earlier_aside(cell.folder, again, _is_finished) if writes and is_ours else nullcontext(),
+    ):
+        if not is_ours:
+            log.info("ended: interrupted")
+            return _without_result(cell, "interrupted", started_by)
         # perhaps by another process: while this one waited for the lock, or the cell at a rung without it
         record = told_by_rank_0(context, finished_record(cell.folder) if writes else None)
         if record is not None:
@@ -125,6 +139,10 @@ def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any])
             write_json(cell.folder / "record.json", record)
         log.info("ended: %s", record["status"])
         return record
+
+
+def _is_finished(folder: Path) -> bool:
+    return finished_record(folder) is not None
 
 
 def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
@@ -174,28 +192,35 @@ def load_teacher(cell: Cell, data: Any, device: Any) -> Any:
 def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any], fault: str | None = None) -> Record:
     """Record that a cell failed, with its traceback; a failed cell is run again by the next start.
 
-    Where another process has finished it meanwhile, that record stays and is returned.
+    Where another process has finished it meanwhile, that record stays and is returned. KeptRecordError, with nothing
+    written, where a scheduler had stopped the cell before, or another process trains it now.
     """
-    if (finished := finished_record(cell.folder)) is not None:
-        return finished
-    record = failure_record(cell, error, started_by, fault)
-    write_json(cell.folder / "record.json", record)
+    with lock_at_once(cell.folder) as is_free:
+        found = read_record(cell.folder)
+        if found is not None and found["status"] in ("done", "diverged"):
+            return found
+        if not is_free or (found is not None and found["status"] == "stopped"):
+            raise KeptRecordError(f"{cell.folder}: has another result, or is about to have one, than this failure")
+        record = failure_record(cell, error, started_by, fault)
+        write_json(cell.folder / "record.json", record)
     return record
 
 
 def failure_record(cell: Cell, error: str, started_by: Mapping[str, Any], fault: str | None = None) -> Record:
     """The record of a cell that failed; ``fault`` is the kind of what went wrong (``cluster.work.FaultKind``)."""
-    nothing = dict.fromkeys(("best_epoch", "val", "test", "stopped_by", "params"))
+    return {**_without_result(cell, "failed", started_by), "error": error, "fault": fault}
+
+
+def _without_result(cell: Cell, status: str, started_by: Mapping[str, Any]) -> Record:
+    nothing = dict.fromkeys(("best_epoch", "val", "test", "stopped_by", "params", "error"))
     return {
         **_identity(cell),
         **nothing,
-        "status": "failed",
+        "status": status,
         "epochs": 0,
         "curve": [],
         "train_seconds": 0.0,
         "provenance": {**_provenance(cell, started_by), "ended": provenance.now()},
-        "error": error,
-        "fault": fault,
     }
 
 

@@ -9,6 +9,7 @@ import sys
 from typing import NoReturn, Protocol
 
 from altformer.errors import UserError, unknown_name
+from altformer.files import DiskFullError
 from cluster.errors import ClusterError, RayGoneError
 from experiments.signals import Terminated
 
@@ -61,19 +62,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; a user's mistake is one message on standard error and exit code 2."""
+    """Run one command; a user's mistake is one message on standard error and exit code 2, a full disk one and 1."""
     arguments = sys.argv[1:] if argv is None else argv
+    goes_on = "the same command goes on from the last checkpoint"
+    if "--again" in arguments:
+        goes_on = "what was there before stands; with --again the same command begins anew"
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
-        print("\naltformer: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\naltformer: interrupted; {goes_on}", file=sys.stderr)
         return 130
     except Terminated:
-        print("altformer: terminated; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"altformer: terminated; {goes_on}", file=sys.stderr)
         return 143
     except (UserError, ClusterError) as error:
         print(f"altformer: {error}", file=sys.stderr)
         return 2
+    except DiskFullError as error:
+        print(f"altformer: {error}", file=sys.stderr)
+        return 1
     except RayGoneError as error:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 from altformer.config import Config
 from altformer.errors import UserError
-from altformer.files import write_json
+from altformer.files import said_when_full, write_json
 from altformer.training.config import DistillationConfig
 from experiments.cell import Record, make_cell, read_record
 from experiments.compose import compose, experiment_layer, find_experiment
@@ -156,11 +156,23 @@ def settle_teacher(teacher: Run, out: Path) -> Path:
     if cell.exists():
         find_run(str(cell), out)
         return cell
-    cell.parent.mkdir(parents=True, exist_ok=True)
     unfinished = cell.parent / f".{cell.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        shutil.copytree(teacher.folder, unfinished, ignore=shutil.ignore_patterns(".*"))
-        unfinished.rename(cell)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with said_when_full(cell.parent):
+        try:
+            _copy(teacher.folder, unfinished)
+            unfinished.rename(cell)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return cell
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder without what is hidden in it; ``shutil.copytree`` would not raise the system's own error."""
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copy2(path, target / path.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from cluster.preflight import check_out
 from cluster.work import Ended
 from experiments import provenance
 from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
+from experiments.cell_lock import refuse_trained
 from experiments.compose import compose, find_experiment, parse_setting, parse_value
 from experiments.dataset_choice import choose_dataset, choose_device
 from experiments.fields import locate
@@ -54,7 +54,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all cores)")
     parser.add_argument("--mlflow", action="store_true", help="log to MLflow")
-    parser.add_argument("--again", action="store_true", help="train even if this very run has a record")
+    parser.add_argument("--again", action="store_true", help="train from the start even if this very run has a record")
     parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --epochs 50 (see docs/model.md)."
 
 
@@ -98,7 +98,7 @@ def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Traine
     else:
         check_out(args.out)
         if args.again:
-            shutil.rmtree(cell.folder, ignore_errors=True)
+            refuse_trained(cell.folder)
         print(_what_is_trained(name, config, data, device), flush=True)
         record = _train(cell, data, name, args)
     return Trained(name, cell, record, data.step_minutes)
@@ -143,7 +143,7 @@ def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record
     ended = Ended("interrupted")
     try:
         with sigterm_raises(), context:
-            record = run_cell(cell, data, context, started_by)
+            record = run_cell(cell, data, context, started_by, args.again)
         ended = Ended(record["status"], record)
     except Exception as error:
         ended = Ended("failed", error=repr(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from altformer.training.context import BareContext
+from experiments import cell_lock
 
 
 class TrainProgress(BareContext):
@@ -37,12 +39,15 @@ class TrainProgress(BareContext):
         )
         self._task = self._bar.add_task(name, total=None)
         self._name = name
+        self._waiting = _Said(lambda text: self._say(f"{name}: {text}"))  # for another process that trains the cell
 
     def __enter__(self) -> TrainProgress:
         self._bar.start()
+        cell_lock.log.addHandler(self._waiting)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        cell_lock.log.removeHandler(self._waiting)
         self._bar.stop()
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
@@ -58,13 +63,27 @@ class TrainProgress(BareContext):
             f"epoch {int(metrics['epoch'])}/{self.epochs}  train loss {metrics['train_loss']:.4f}  "
             f"{self._selected(metrics)}  lr {metrics['lr']:.2e}  {metrics['epoch_seconds']:.1f} s"
         )
+        self._say(line)
+        self.on_epoch(metrics)
+
+    def _say(self, line: str) -> None:
         if self._bar.disable:
             print(line, flush=True)
         else:
             self._bar.console.print(line, highlight=False, markup=False)
-        self.on_epoch(metrics)
 
     def _selected(self, metrics: Mapping[str, float]) -> str:
         """The validation error that the best epoch is chosen by, under its name."""
         name = "val MAE" if self.metric == "val_mae" else "val MAE (missing readings scored)"
         return f"{name} {metrics[self.metric]:.4f}"
+
+
+class _Said(logging.Handler):
+    """Hands the text of what is logged to a function."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from altformer.files import said_when_full
+
 Entry = dict[str, Any]
 
 
@@ -33,14 +35,15 @@ class JsonLines:
         return entries
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; NaN and infinity are refused, since JSON has neither."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add an entry; NaN and infinity are refused, since JSON has neither. DiskFullError where it does not fit."""
         line = json.dumps(entry, allow_nan=False) + "\n"
-        with self.path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")  # the cut line stays apart from ours
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with said_when_full(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")  # the cut line stays apart from ours
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())

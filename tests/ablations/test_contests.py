@@ -14,7 +14,7 @@ from ablations.union import make_union
 from altformer.errors import UserError
 from cluster.futility import History
 from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler
-from experiments.cell import Machine, write_failure
+from experiments.cell import Machine, failure_record
 
 RATES = "name: rates\nbase: simulated\narms: {high: {lr: 0.003}, low: {lr: 0.001}}\nbaseline: low\nseeds: 3\n"
 DROPS = (
@@ -37,7 +37,8 @@ def plan(traffic, tmp_path):
 
 
 def settle(at, **changes):
-    record = write_failure(at.cell, "", {}) | {"status": "done", "error": None, "curve": [{"val_mae": 3.0}]} | changes
+    record = failure_record(at.cell, "", {}) | {"status": "done", "error": None, "curve": [{"val_mae": 3.0}]} | changes
+    at.cell.folder.mkdir(parents=True, exist_ok=True)
     (at.cell.folder / "record.json").write_text(json.dumps(record))
 
 
@@ -94,6 +95,16 @@ def test_what_is_known_of_cells_goes_into_the_race(plan):
     settle(plan().cells[1], status="failed")
     found = plan()
     assert scheduler_of(found).history == {found.cells[0].cell.hash: History([3.0, 2.5], "done")}
+
+
+def test_what_a_lost_attempt_has_saved_is_read_from_its_last_checkpoint(plan, monkeypatch):
+    found = plan()
+    at = found.cells[0].cell
+    curves = {at.folder: [{"val_mae": 3.0}, {"val_loss": 1.0}]}
+    monkeypatch.setattr("ablations.contests.last_curve", lambda folder: curves.get(folder, []))
+    saved = scheduler_of(found).saved
+    assert saved(at.hash) == pytest.approx([3.0, float("nan")], nan_ok=True)
+    assert saved(found.cells[1].cell.hash) == []
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,31 @@ def test_cells_that_nothing_refers_to_go_only_when_asked(plan: Plan, capsys: Any
     }
 
 
+def test_a_cell_that_another_matrix_has_gone_on_with_is_left_alone(plan: Plan, capsys: Any) -> None:
+    change(plan, 0, status="stopped", stopped_by=plan.scheduler, test=None, epochs=3, best_epoch=1)
+    before = checkpoints(plan)[plan.cells[0].name]
+    assert main(["gc", str(plan.folder)]) == 0
+    assert "it has been gone on with since" in capsys.readouterr().out
+    assert checkpoints(plan)[plan.cells[0].name] == before
+
+
+def test_what_can_be_gone_on_with_and_teachers_to_be_are_no_leftovers(plan: Plan, capsys: Any) -> None:
+    cells = out_of(plan) / "cells"
+    interrupted, teacher, planned, copied, gone = (
+        cells / name for name in ("a" * 16, "b" * 16, "c" * 16, f".{'d' * 16}.1a2b3c4d", ".gone-" + "e" * 16)
+    )
+    for folder in (interrupted, teacher, planned, copied, gone):
+        shutil.copytree(plan.cells[0].cell.folder, folder)
+    (interrupted / "record.json").unlink()
+    (interrupted / "config.yaml").write_text(f"training: {{distillation: {{teacher: {teacher.name}, weight: 0.5}}}}")
+    written = json.loads((plan.folder / "plan.json").read_text())
+    written["arms"][0]["settings"]["distillation"] = {"teacher": planned.name, "weight": 0.5}
+    write_json(plan.folder / "plan.json", written)
+    assert main(["gc", "--out", str(out_of(plan)), "--unreferenced"]) == 0
+    assert f"cell {interrupted.name} was interrupted and can be gone on with" in capsys.readouterr().out
+    assert all(folder.is_dir() for folder in (interrupted, teacher, planned, copied)) and not gone.exists()
+
+
 def test_a_damaged_plan_refers_to_who_knows_what(plan: Plan, capsys: Any) -> None:
     before = contents(out_of(plan) / "cells")
     (plan.folder / "plan.json").write_text("{")

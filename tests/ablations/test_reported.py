@@ -154,15 +154,23 @@ def test_the_candidates_of_a_tuning_phase_have_no_report_of_their_own(make_folde
         rebuild(find_matrix("rates-tuning", tmp_path / "runs"))
 
 
-def test_matrices_are_found_by_path_name_and_beginning(make_folder: Any, tmp_path: Path) -> None:
+def test_matrices_are_found_by_path_name_and_beginning(
+    make_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, out = make_folder(), tmp_path / "runs"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates").mkdir()  # of the same name, and no matrix
+    (tmp_path / "data").mkdir()
+    for name in ("data", "./rates/"):
+        with pytest.raises(UserError, match=r"has no plan\.json"):
+            find_matrix(name, out)
     assert {find_matrix(name, out) for name in (str(folder), folder.name, "rates", "rates-wave")} == {folder}
     with pytest.raises(UserError, match="did you mean 'rates-wave"):
         find_matrix("rates-wvae", out)
     with pytest.raises(UserError, match=r"has no plan\.json"):
         find_matrix(str(out), out)
     with pytest.raises(UserError, match="has none yet"):
-        find_matrix("rates", tmp_path / "nowhere")
+        find_matrix("rates-wave", tmp_path / "nowhere")
     shutil.copytree(folder, out / "rates-other")
     with pytest.raises(UserError, match="stands for 2 folders"):
         find_matrix("rates", out)

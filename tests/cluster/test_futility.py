@@ -150,6 +150,50 @@ def test_a_run_that_is_interrupted_anywhere_ends_as_one_that_is_not(steps):
     assert first.ended | second.run() == outcome()
 
 
+class Losing(Cluster):
+    """Attempts often end between the checkpoint of an epoch and its report."""
+
+    def step(self, key):
+        if self.epoch[key] + 1 < len(self.curves[key]) and self.rng.random() < 0.4:
+            self.epoch[key] += 1
+            self.race.resumes(key, self.curves[key][: self.epoch[key]])
+            self.waiting.insert(0, key)
+        else:
+            super().step(key)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_stopped_does_not_depend_on_reports_that_are_lost_with_their_attempt(seed):
+    cluster = Losing(Race(ONE, {}), CURVES, 2, np.random.default_rng(seed))
+    assert cluster.run() == outcome()
+    assert not cluster.waiting, "a cell waits for ever"
+
+
+@pytest.mark.parametrize(
+    ("known", "saved", "epochs"),
+    [
+        ([], [3.0], 1),
+        ([3.0], [3.0, 2.5], 2),
+        ([3.0, 2.5], [3.0, 2.5], 2),
+        ([3.0, 2.5], [3.0], 2),  # its last checkpoint is damaged: it will say the epoch again
+        ([3.0], [], 1),
+    ],
+)
+def test_a_cell_that_is_tried_again_has_the_epochs_that_it_saved(known, saved, epochs):
+    race = Race(ONE, {"b0": History(known)})
+    race.resumes("b0", saved)
+    assert race.epochs("b0") == epochs
+
+
+@pytest.mark.parametrize("last", [2, 3, 4])
+def test_an_arm_that_was_stopped_is_stopped_wherever_its_cells_had_got_to_by_then(last):
+    """Another process may have trained a cell beyond the rung before the arm was judged there."""
+    history = {key: History(CURVES[key], "done") for key in ("base0", "base1", "base2")}
+    history |= {"b0": History(CURVES["b0"][:last], "stopped")}
+    history |= {key: History(CURVES[key][:last]) for key in ("b1", "b2")}
+    assert [Race(ONE, history).decision(key) for key in ("b1", "b2")] == ["stop", "stop"]
+
+
 def test_seeds_that_are_added_to_an_arm_that_was_let_through_do_not_stop_it_afterwards():
     done = {key: History(curve, "done") for key, curve in CURVES.items()}
     race = Race((contest(seeds=5),), done)
@@ -245,6 +289,56 @@ def test_cells_that_another_matrix_trains_to_the_end_are_never_stopped():
 def test_the_rule_minimises_errors_and_says_so():
     with pytest.raises(ValueError, match="lower is better"):
         FutilityScheduler((contest(),)).build("r2", "max", lambda key, why: None)
+
+
+class Driver:
+    """Tells a scheduler what Tune would; ``saved`` is what the cells' checkpoints hold."""
+
+    def __init__(self):
+        self.asked, self.saved, self.read = [], {}, []
+        self.rule = FutilityScheduler((contest(arms=("b",)),), saved=self._saved)
+        self.tune = self.rule.build("val_mae", "min", lambda key, why: self.asked.append((key, why)))
+
+    def _saved(self, key):
+        self.read.append(key)
+        return self.saved[key]
+
+    def report(self, key, *epochs):
+        for epoch in epochs:
+            self.saved[key] = CURVES[key][:epoch]
+            result = {"report/epoch": epoch, "report/val_mae": CURVES[key][epoch - 1]}
+            assert self.tune.on_trial_result(None, self._trial(key), result) == "CONTINUE"
+
+    def lose(self, key, epoch):
+        """The cell's process dies after the checkpoint of this epoch, before its report."""
+        self.saved[key] = CURVES[key][:epoch]
+        self.tune.on_trial_error(None, self._trial(key))
+
+    def _trial(self, key):
+        return SimpleNamespace(config={"cell": {"key": key, "epochs": EPOCHS}})
+
+
+def test_a_cell_whose_report_of_a_rung_is_lost_waits_there_when_it_is_tried_again():
+    driver = Driver()
+    for key in ("base0", "base1", "base2", "b1", "b2"):
+        driver.report(key, 1, 2)
+    driver.report("b0", 1)
+    assert driver.read == [], "nothing is lost, so no checkpoint is read"
+    assert [driver.rule.decision(key) for key in ("b0", "b1")] == ["go", "pause"]
+    driver.lose("b0", 2)
+    assert [driver.rule.decision(key) for key in ("b0", "b1", "b2")] == ["stop", "stop", "stop"]
+
+
+def test_a_cell_that_comes_back_beyond_a_rung_is_judged_there_by_what_it_has_saved(monkeypatch):
+    """As where another process has gone on with it meanwhile."""
+    monkeypatch.setitem(CURVES, "b0", [9.0, 3.0, *[9.0] * 6])  # no worse than the baseline, by what was not reported
+    driver = Driver()
+    for key in ("base0", "base1", "base2", "b1", "b2"):
+        driver.report(key, 1, 2)
+    driver.report("b0", 1, 3)
+    assert driver.read == ["b0"]
+    assert driver.asked == [("b1", "paused"), ("b2", "paused")]
+    assert {driver.rule.decision(key) for key in ("b0", "b1", "b2")} == {"go"}
 
 
 def test_tune_is_told_to_continue_and_the_cell_to_pause_or_to_stop():

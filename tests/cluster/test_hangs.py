@@ -50,12 +50,23 @@ def test_a_cell_whose_processes_never_came_hangs_too():
     assert still.look({}, 1) == {"a": 901}
 
 
-def test_another_cell_of_the_arm_says_how_long_a_start_takes():
+def test_another_cell_of_the_arm_says_that_the_longest_start_is_to_go_by():
     still, _ = cell(12, arm="slow")
-    still.started("b", "slow")
-    still.started("c", "other")
-    assert still.allowed("b") == 120
-    assert still.allowed("c") == 900
+    for key in ("b", "c", "d"):
+        still.started(key, "another" if key == "c" else "slow")
+    still.look({"b": 1, "c": 1}, 20)
+    still.reported("c")
+    assert still.allowed("b") == 200
+    assert still.allowed("c") == 200
+    assert still.allowed("d") == 900  # its processes have not come
+
+
+def test_time_without_room_for_its_processes_is_no_part_of_a_start():
+    still, _ = cell()
+    still.look({"a": 0}, 500)
+    still.look({"a": 1}, 7)
+    still.reported("a")
+    assert still.allowed("a") == 70
 
 
 def test_a_cell_that_left_is_not_looked_at():

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.ray
 SCRIPT = """
 import signal, sys, time
 from pathlib import Path
-from cluster.connection import connect, leftovers
+from cluster.connection import connect
+from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler

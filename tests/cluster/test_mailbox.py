@@ -158,10 +158,13 @@ def test_only_a_single_worker_is_told_to_leave_within_an_epoch():
         await box.assign("slot", "a", HERE)
         before = (await box.moved())["a"]
         assert await box.alive("slot", 0) is None
-        assert (await box.moved())["a"] > before
+        assert (await box.moved())["a"] > before == 0
         await box.leave_node("another node", "preempted")
         assert await box.alive("slot", 0) is None
-        await box.leave_node("node", "preempted")
+        moved = (await box.moved())["a"]
+        for _ in range(2):
+            await box.leave_node("node", "preempted")
+        assert (await box.moved())["a"] == moved, "being asked to leave is no movement"
         return await box.alive("slot", 0)
 
     assert asyncio.run(scenario(1)) == "preempted"
@@ -189,5 +192,23 @@ def test_a_cell_that_is_over_counts_no_movement_and_keeps_its_place():
         assert await box.moved() == {}
         assert await box.places("a") == [HERE]
         assert await box.places("b") == []
+
+    run(scenario())
+
+
+def test_a_cell_tried_again_in_a_process_that_was_there_before_is_looked_for_there():
+    async def scenario():
+        box = mailbox()
+        await box.assign("old", "a", HERE)
+        await box.assign("lost", "b", ("another node", 8))
+        await box.next("lost", 0)
+        await box.finish("old", 0, 0, {})
+        await box.assign("old", "b", HERE)
+        assert await box.places("b") == [HERE]
+        assert await box.moved() == {"b": 0}
+        await box.alive("lost", 0)
+        assert await box.moved() == {"b": 0}, "the attempt that was given up counts no more"
+        await box.next("old", 1)
+        assert await box.moved() == {"b": 1}
 
     run(scenario())

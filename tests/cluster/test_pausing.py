@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cluster.budget import Budget
-from cluster.connection import connect, leftovers
+from cluster.connection import connect
 from cluster.futility import Contest, History
+from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import FutilityScheduler, NoScheduler

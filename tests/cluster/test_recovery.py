@@ -5,13 +5,17 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cluster.connection import connect, leftovers
+from cluster.budget import NO_BUDGET, Budget
+from cluster.connection import connect
 from cluster.hangs import Patience
+from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.retries import Retries
 from cluster.runner import run_cells
@@ -92,7 +96,15 @@ def ray_here():
 
 @pytest.fixture
 def run(ray_here, tmp_path):
-    def run(payloads, *, listeners=(), retries=Retries(), patience=Patience(), **resources):  # noqa: B008
+    def run(
+        payloads,
+        *,
+        listeners=(),
+        retries=Retries(),  # noqa: B008
+        patience=Patience(),  # noqa: B008
+        budget=NO_BUDGET,
+        **resources,
+    ):
         works = []
         for index, payload in enumerate(payloads):
             folder = tmp_path / str(index)
@@ -111,8 +123,9 @@ def run(ray_here, tmp_path):
             listeners=[told, *listeners],
             retries=retries,
             patience=patience,
+            budget=budget,
         )
-        assert leftovers() == []
+        assert [each for each in leftovers() if "Somebody" not in each] == []
         assert sorted(told.ended) == sorted(outcome.ended)
         return outcome, told
 
@@ -237,3 +250,64 @@ def test_without_the_mailbox_the_run_ends_and_cells_are_left_to_go_on(run):
     assert outcome.interrupted is None
     assert {ended.status for ended in outcome.ended.values()} <= {"interrupted", "done"}
     assert len(outcome.left) >= 2
+
+
+@contextmanager
+def taken(cpus):
+    """Somebody else has so many of the cluster's CPUs; yields what gives them back."""
+    import ray
+
+    class Somebody:
+        def there(self):
+            return True
+
+    somebody = ray.remote(num_cpus=cpus)(Somebody).remote()
+    assert ray.get(somebody.there.remote())
+    try:
+        yield lambda: ray.kill(somebody)
+    finally:
+        ray.kill(somebody)
+
+
+@pytest.mark.timeout(120)
+def test_a_trial_that_waits_for_room_does_not_hold_up_the_end(run):
+    with taken(3):
+        outcome, told = run([{"seconds": 0.5}] * 2, budget=Budget(hours=5 / 3600), cpus_per_worker=1)
+    assert outcome.budget is not None
+    assert [work.key for work in outcome.left][-1:] == ["1"]
+    assert told.started == ["0"]
+
+
+class KillsTrialsWithoutWorkers(Listener):
+    """Kills the first two trials when they wait for room for their workers, then lets them have it."""
+
+    def __init__(self, give_back):
+        self._started, self._give_back = 0, give_back
+
+    def cell_started(self, work):
+        self._started += 1
+        if self._started == 2:
+            threading.Thread(target=self._kill).start()
+
+    def _kill(self):
+        from ray._private.state import state
+        from ray.util import placement_group_table
+
+        def waiting():
+            return [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+
+        while len(waiting()) < 2:
+            time.sleep(0.1)
+        for actor in state.actor_table(None, None).values():
+            if actor["ActorClassName"] == "Trial" and actor["State"] == "ALIVE":
+                os.kill(actor["Pid"], signal.SIGKILL)
+        time.sleep(1)
+        self._give_back()
+
+
+@pytest.mark.timeout(180)
+def test_room_that_a_killed_trial_waited_for_is_not_kept_for_it(run, tmp_path):
+    with taken(4) as give_back:
+        outcome, told = run([{"times": 0}] * 2, listeners=[KillsTrialsWithoutWorkers(give_back)], workers=2)
+    assert {ended.status for ended in outcome.ended.values()} == {"done"}
+    assert sorted(told.retried) == [("0", "died", 1), ("1", "died", 1)]

@@ -7,7 +7,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from cluster.connection import authenticate, connect, leftovers
+from cluster.connection import authenticate, connect
+from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler

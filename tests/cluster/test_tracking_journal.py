@@ -75,7 +75,7 @@ def test_a_file_removed_while_it_is_being_adopted_is_nobodys(tmp_path: Path, mon
     path = journal.path
     assert path is not None
 
-    def lock_too_late(file: object) -> bool:
+    def lock_too_late(file: object, path: Path) -> bool:
         path.unlink()
         return True
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import ClusterError
+from cluster.tracking import Tracker, replay
+from cluster.tracking_journal import orphans
 from cluster.tracking_location import WriteLock, artifact_uri, resolve
+from cluster.work import Ended, Work
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +101,47 @@ def test_one_writer_at_a_time_on_sqlite(tmp_path: Path) -> None:
     second.release()
     second.release()
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "True\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(fcntl, "flock", _failing(number))
+    with pytest.raises(
+        ClusterError, match=f"^{tmp_path}: its file system does not support file locks .* another --out"
+    ):
+        WriteLock(resolve(tmp_path)).acquire()
+
+
+def test_any_other_failure_of_a_lock_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", _failing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        WriteLock(resolve(tmp_path)).acquire()
+
+
+def test_recording_where_there_are_no_locks_says_so_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = resolve(tmp_path)
+    location.spool.mkdir()
+    (location.spool / "of-another-session.jsonl").write_text("{}\n")
+    monkeypatch.setattr(fcntl, "flock", _failing(errno.ENOLCK))
+    track = Tracker(location, None)
+    track.cell_started(Work("a", "a", {}))
+    track.cell_ended(Work("a", "a", {}), Ended("done"))
+    assert not track.close(60)
+    assert f"{tmp_path}: its file system does not support file locks" in str(track.problem)
+    assert "records are in no file" in str(track.problem)
+    assert list(orphans(location.spool)) == []
+    replayed = replay(location)
+    assert (replayed.replayed, len(replayed.left)) == (0, 1)
+    assert "does not support file locks" in str(replayed.problem)
+
+
+def _failing(number: int) -> Callable[..., None]:
+    def flock(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return flock
 
 
 def test_stores_with_a_server_need_no_lock(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.connection import connect, leftovers
+from cluster.connection import connect
 from cluster.errors import ClusterError
+from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler

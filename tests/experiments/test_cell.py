@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import json
@@ -23,9 +24,21 @@ from altformer.config import Config
 from altformer.errors import UserError
 from altformer.training.context import BareContext
 from experiments import provenance
-from experiments.cell import Machine, cell_hash, make_cell, read_record, repeat_command, run_cell, write_failure
+from experiments.cell import (
+    KeptRecordError,
+    Machine,
+    cell_hash,
+    failure_record,
+    make_cell,
+    read_record,
+    repeat_command,
+    run_cell,
+    write_failure,
+)
 from experiments.cell_log import cell_log
 from experiments.compose import compose
+from experiments.earlier_result import earlier_aside
+from experiments.file_lock import open_locked
 from experiments.tracked_cell import cell_files
 
 CPU = Machine("cpu", 1, 1)
@@ -138,7 +151,7 @@ def test_a_cell_that_another_process_trains_is_waited_for(tiny, traffic, tmp_pat
         time.sleep(0.3)
         assert not waiting.done() and not (cell.folder / "checkpoints").exists()
         assert "INFO waits for another process that trains this cell" in log_of(cell)
-        others = write_failure(cell, "", {}) | {"status": "done", "epochs": 77}
+        others = failure_record(cell, "", {}) | {"status": "done", "epochs": 77}
         (cell.folder / "record.json").write_text(json.dumps(others))
         fcntl.flock(file, fcntl.LOCK_UN)
         assert waiting.result(timeout=30)["epochs"] == 77, "the other's record is taken, nothing is trained twice"
@@ -197,7 +210,7 @@ def test_several_workers_wait_for_another_process_and_take_its_record(tiny, traf
         signs = [tmp_path / f"alive-{rank}" for rank in range(2)]
         assert eventually(lambda: all(sign.exists() for sign in signs)), "both wait, and say that they live"
         assert not (cell.folder / "checkpoints").exists()
-        others = write_failure(cell, "", {}) | {"status": "done", "epochs": 77}
+        others = failure_record(cell, "", {}) | {"status": "done", "epochs": 77}
         (cell.folder / "record.json").write_text(json.dumps(others))
         fcntl.flock(file, fcntl.LOCK_UN)
         assert [record["epochs"] for record in records()] == [77, 77]
@@ -292,6 +305,115 @@ def test_a_failure_does_not_replace_what_another_process_has_finished(tiny, traf
     done = run_cell(cell, traffic, BareContext(), {})
     assert write_failure(cell, "its process died", {})["status"] == "done"
     assert read_record(cell.folder)["test"] == done["test"]
+
+
+@pytest.mark.parametrize("status", ["stopped", None])
+def test_a_failure_replaces_no_stopped_record_and_none_that_is_on_its_way(tiny, tmp_path, status):
+    cell = make_cell(tiny, CPU, "data", tmp_path)
+    cell.folder.mkdir(parents=True)
+    before = failure_record(cell, "", {}) | {"status": status} if status else None
+    (cell.folder / "record.json").write_text(json.dumps(before))
+    with (cell.folder / ".lock").open("w") as file:
+        if status is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(KeptRecordError):
+            write_failure(cell, "its process died", {})
+    assert json.loads((cell.folder / "record.json").read_text()) == before
+
+
+def test_who_waits_for_another_process_can_be_asked_to_leave(tiny, traffic, tmp_path):
+    class Asked(BareContext):
+        def leave_now(self):
+            return True
+
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    cell.folder.mkdir(parents=True)
+    with (cell.folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        record = run_cell(cell, traffic, Asked(), {})
+    assert record["status"] == "interrupted" and record["epochs"] == 0
+    assert read_record(cell.folder) is None and log_of(cell)[-1] == "INFO ended: interrupted"
+
+
+def test_a_lock_whose_folder_was_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    path, real, taken = tmp_path / "cell" / ".lock", fcntl.flock, []
+    path.parent.mkdir()
+
+    def flock(file, how):
+        if not taken:
+            path.unlink()
+        taken.append(file)
+        real(file, how)
+
+    monkeypatch.setattr("experiments.file_lock.fcntl.flock", flock)
+    with open_locked(path) as file:
+        assert len(taken) == 2 and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        assert open_locked(path) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_in_words(tiny, traffic, tmp_path, monkeypatch, number):
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("experiments.file_lock.fcntl.flock", flock)
+    with pytest.raises(UserError, match=r"does not support file locks .*choose another --out"):
+        run_cell(make_cell(tiny, CPU, traffic.content_hash, tmp_path), traffic, BareContext(), {})
+
+
+def everything(cell):
+    kept_out = {".lock", "log.txt"}
+    return {
+        path.relative_to(cell.folder): path.read_bytes()
+        for path in cell.folder.rglob("*")
+        if path.is_file() and path.name not in kept_out
+    }
+
+
+@pytest.mark.parametrize("error", [None, ValueError("boom"), KeyboardInterrupt()])
+def test_an_earlier_result_goes_only_when_there_is_another(tiny, traffic, tmp_path, error):
+    class Again(BareContext):
+        def report(self, metrics):
+            if error:
+                raise error
+
+    cell = make_cell(tiny, CPU, traffic.content_hash, tmp_path)
+    first = run_cell(cell, traffic, BareContext(), {"command": "first"})
+    before = everything(cell)
+    if error:
+        with pytest.raises(type(error)):
+            run_cell(cell, traffic, Again(), {}, again=True)
+        assert everything(cell) == before
+    else:
+        again = run_cell(cell, traffic, Again(), {"command": "again"}, again=True)
+        assert again["test"] == first["test"] and read_record(cell.folder)["provenance"]["command"] == "again"
+        assert everything(cell).keys() == before.keys()
+
+
+@pytest.mark.parametrize("renames", range(8))
+def test_an_earlier_result_outlives_a_kill_at_any_moment(tiny, traffic, tmp_path, monkeypatch, renames):
+    """Killed after so many steps of moving it, aside or back; the next who trains the cell finds it whole."""
+    cell = make_cell(tiny, CPU, "data", tmp_path)
+    (cell.folder / "checkpoints" / "epoch-0001").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/epoch-0001/model"):
+        (cell.folder / name).write_text(name)
+    done = failure_record(cell, "", {}) | {"status": "done"}
+    (cell.folder / "record.json").write_text(json.dumps(done))
+    before, real, made = everything(cell), Path.rename, []
+
+    def rename(path, target):
+        if len(made) == renames:
+            raise KeyboardInterrupt
+        made.append(path)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), earlier_aside(cell.folder, True, lambda folder: False):
+        (cell.folder / "checkpoints").mkdir()
+        raise KeyboardInterrupt
+    monkeypatch.undo()
+    assert run_cell(cell, traffic, BareContext(), {}) == read_record(cell.folder) == json.loads(json.dumps(done))
+    assert everything(cell) == before
 
 
 class Leaving(BareContext):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -84,6 +86,27 @@ def test_the_same_command_finds_the_run_finished(out, capsys):
     assert train(out, "--again") == 0
     again = record_named(out, "simulated")
     assert again["test"] == first["test"] and again["provenance"]["started"] >= first["provenance"]["started"]
+
+
+def test_a_run_that_another_process_trains_is_not_begun_anew(out, capsys):
+    assert train(out) == 0
+    [cell] = (out / "cells").iterdir()
+    before = (cell / "record.json").read_bytes()
+    with (cell / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert train(out, "--again") == 2
+    assert "another process trains this very run now" in capsys.readouterr().err
+    assert (cell / "record.json").read_bytes() == before
+
+
+def test_a_full_disk_is_one_message_and_code_1(out, capsys, monkeypatch):
+    def no_space(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("altformer.files.os.fsync", no_space)
+    assert train(out) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("altformer: disk full: no space left in ") and "Traceback" not in error
 
 
 def test_names_never_become_paths(out):

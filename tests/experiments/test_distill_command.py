@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import shutil
 
@@ -120,3 +122,13 @@ def test_an_unfinished_cell_in_the_teachers_place_is_left_alone(own_out, teacher
     (there / "record.json").unlink()
     assert distill(tmp_path / "other", teacher=str(teacher.folder)) == 2
     assert "has no record.json of a finished run" in capsys.readouterr().err and (there / "checkpoints").is_dir()
+
+
+def test_a_full_disk_while_the_teacher_is_copied_is_one_message(own_out, teacher, tmp_path, capsys, monkeypatch):
+    def no_space(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("experiments.distill_command.shutil.copy2", no_space)
+    assert distill(tmp_path / "other", teacher=str(teacher.folder)) == 1
+    assert capsys.readouterr().err.startswith("altformer: disk full: no space left in ")
+    assert not list((tmp_path / "other").glob("cells/*"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from ablations.tuning.log import JsonLines
 from ablations.tuning.search import Proposal, Result
 from ablations.tuning.stages import Gate
 from ablations.tuning.told import ToldLog
+from altformer.files import DiskFullError
 
 GATE = Gate.model_validate(
     {"below": {"value": 4.0, "then": "full"}, "above": {"value": 4.5, "then": "phase1"}, "between": "fine"}
@@ -172,3 +175,12 @@ def test_the_ledger_notes_a_reading_once(tmp_path):
         ("c1+c2+c3", "ensemble"),
         ("c1+c2", "postprocessing"),
     ]
+
+
+def test_an_entry_that_does_not_fit_on_the_disk_is_said_so(tmp_path, monkeypatch):
+    def no_space(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ablations.tuning.log.os.fsync", no_space)
+    with pytest.raises(DiskFullError, match="disk full: no space left in"):
+        JsonLines(tmp_path / "decisions.jsonl").append({"stage": "one"})

@@ -163,6 +163,22 @@ def test_another_error_of_the_system_keeps_its_words(tmp_path):
         write_json(tmp_path / "file" / "record.json", {})
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt()])
+def test_a_folder_comes_back_when_its_place_is_not_taken(tmp_path, monkeypatch, error):
+    folder, real = tmp_path / "epoch-0001", Path.rename
+    write_folder(folder, {"a": b"old"})
+
+    def rename(path, target):
+        if path.name.endswith(".new"):
+            raise error
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(type(error)):
+        write_folder(folder, {"a": b"new"})
+    assert (folder / "a").read_bytes() == b"old" and list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_folder_is_replaced_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
     folder = tmp_path / "epoch-0001"
     write_folder(folder, {"a": b"old", "b": b"gone"})
