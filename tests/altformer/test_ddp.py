@@ -119,7 +119,8 @@ def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, ac
     assert_equal_curves(results, alone)
     with np.load(tmp_path / "one" / TEST_ERRORS) as one, np.load(tmp_path / "two" / TEST_ERRORS) as two:
         for part in ("day", "sensor"):
-            np.testing.assert_allclose(two[f"{part}_sums"], one[f"{part}_sums"], rtol=2e-5)
+            # sums of few windows: rounding, which differs between kinds of CPU, shows more than in the mean of all
+            np.testing.assert_allclose(two[f"{part}_sums"], one[f"{part}_sums"], rtol=3e-4)
             np.testing.assert_array_equal(two[f"{part}_counts"], one[f"{part}_counts"])
 
 
