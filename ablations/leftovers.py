@@ -19,10 +19,10 @@ from ablations.folders import CELLS, PLAN, TUNED, PlanOnDisk, all_matrices, read
 from ablations.matrix_lock import holder, only_writer
 from ablations.plan import settles
 from altformer.errors import UserError
+from cluster.file_lock import open_locked
 from experiments.cell import finished_record, read_record
 from experiments.cell_lock import LOCK
 from experiments.earlier_result import ASIDE, MOVING
-from experiments.file_lock import open_locked
 from experiments.references import named_in, noted_cells, with_teachers
 
 _CELL = re.compile(r"[0-9a-f]{16}")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from altformer.errors import UserError
-from experiments.file_lock import open_locked, try_lock
+from cluster.errors import ClusterError
+from cluster.file_lock import lock_file, open_locked
 
 LOCK = ".lock"
 PATIENCE = 0.5  # seconds: who only looks holds the lock for a moment
@@ -57,8 +58,8 @@ def holder(folder: Path) -> Holder | None:
     """Who runs the matrix now, or None. The lock is taken for a moment to find out, and the file left as it is."""
     try:
         with (folder / LOCK).open("r+b") as file:
-            return None if try_lock(file, folder / LOCK) else _read(folder)
-    except (OSError, UserError):
+            return None if lock_file(file, folder / LOCK) else _read(folder)
+    except (OSError, ClusterError):
         return None  # never run, or on a file system that cannot be read or has no locks
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cluster.errors import ClusterError
-from cluster.tracking_location import lock_file
+from cluster.file_lock import lock_file
 
 Event = dict[str, Any]
 KEPT_IN_MEMORY = 10_000

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 from dataclasses import dataclass
@@ -13,11 +11,11 @@ from typing import IO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cluster.errors import ClusterError
+from cluster.file_lock import lock_file
 
 DATABASE = "mlflow.db"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 # MLflow waits 120 s and tries again for 4 minutes; events are kept on disk here, so giving up early costs nothing.
 # Pickled models are never read. A value the user has set stays.
 SETTINGS = {
@@ -134,21 +132,3 @@ class WriteLock:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def lock_file(file: IO[bytes], path: Path) -> bool:
-    """Lock an open file, whose path is `path`, for this process alone without waiting; closing the file frees it.
-
-    Raises ClusterError on a file system that has no locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise ClusterError(
-            f"{path.parent}: its file system does not support file locks ({error.strerror}); choose another --out"
-        ) from error
-    return True

@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 
 from altformer.errors import UserError
 from altformer.files import said_when_full
-from experiments.file_lock import open_locked
+from cluster.file_lock import open_locked
 
 LOCK = ".lock"  # a cell's file
 PATIENCE = 1.0  # seconds in which a process that is being ended gives its lock back

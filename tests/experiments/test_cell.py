@@ -23,6 +23,8 @@ import torch.multiprocessing as mp
 from altformer.config import Config
 from altformer.errors import UserError
 from altformer.training.context import BareContext
+from cluster.errors import ClusterError
+from cluster.file_lock import open_locked
 from experiments import provenance
 from experiments.cell import (
     KeptRecordError,
@@ -38,7 +40,6 @@ from experiments.cell import (
 from experiments.cell_log import cell_log
 from experiments.compose import compose
 from experiments.earlier_result import earlier_aside
-from experiments.file_lock import open_locked
 from experiments.tracked_cell import cell_files
 
 CPU = Machine("cpu", 1, 1)
@@ -345,7 +346,7 @@ def test_a_lock_whose_folder_was_removed_meanwhile_is_none(tmp_path, monkeypatch
         taken.append(file)
         real(file, how)
 
-    monkeypatch.setattr("experiments.file_lock.fcntl.flock", flock)
+    monkeypatch.setattr("cluster.file_lock.fcntl.flock", flock)
     with open_locked(path) as file:
         assert len(taken) == 2 and os.path.samestat(os.fstat(file.fileno()), path.stat())
         assert open_locked(path) is None
@@ -356,8 +357,8 @@ def test_a_file_system_without_locks_is_refused_in_words(tiny, traffic, tmp_path
     def flock(file, how):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("experiments.file_lock.fcntl.flock", flock)
-    with pytest.raises(UserError, match=r"does not support file locks .*choose another --out"):
+    monkeypatch.setattr("cluster.file_lock.fcntl.flock", flock)
+    with pytest.raises(ClusterError, match=r"does not support file locks .*choose another --out"):
         run_cell(make_cell(tiny, CPU, traffic.content_hash, tmp_path), traffic, BareContext(), {})
 
 

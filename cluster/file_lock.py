@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from altformer.errors import UserError
+from cluster.errors import ClusterError
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
-def try_lock(file: IO[bytes], path: Path) -> bool:
+def lock_file(file: IO[bytes], path: Path) -> bool:
     """Lock an open file, whose path is ``path``, until it is closed; False when another process has it.
 
-    UserError on a file system that has no locks.
+    ClusterError on a file system that has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,7 +26,7 @@ def try_lock(file: IO[bytes], path: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        raise UserError(
+        raise ClusterError(
             f"{path.parent}: its file system does not support file locks ({error.strerror}); choose another --out"
         ) from error
     return True
@@ -36,12 +36,12 @@ def open_locked(path: Path) -> IO[bytes] | None:
     """The file at a path, made if it is absent, locked until it is closed; None when another process has it.
 
     It is the file that is there now: one that was removed while it was being locked is no lock for who comes after.
-    FileNotFoundError when its folder is gone; UserError as ``try_lock``.
+    FileNotFoundError when its folder is gone; ClusterError as ``lock_file``.
     """
     while True:
         with ExitStack() as opened:
             file = opened.enter_context(path.open("ab", buffering=0))
-            if not try_lock(file, path):
+            if not lock_file(file, path):
                 return None
             if _is_at(file, path):
                 opened.pop_all()
