@@ -67,6 +67,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / FILE).symlink_to("/dev/full")
     told(tmp_path)
     told(tmp_path / "not-there")
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_numbers_that_json_does_not_know_and_odd_files_are_no_obstacle(tmp_path: Path) -> None:

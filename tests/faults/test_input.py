@@ -81,6 +81,7 @@ def test_readings(folder: Path, fault_table: FaultTable) -> None:
 
     began = time.perf_counter()
     count = try_all(folder, READINGS, tries)
+    assert count == 6 * len(READINGS)
     fault_table.row(
         "readings cut short, of a wrong shape or type, NaN, infinite, pickled, of absurd size, in another file",
         files=len(READINGS),
@@ -98,6 +99,7 @@ def test_graphs(folder: Path, fault_table: FaultTable) -> None:
         yield from ((command, words) for command in (TRAIN, ABLATE, TUNE, CHECK, INFO))
 
     count = try_all(folder, GRAPHS, tries)
+    assert count == 5 * len(GRAPHS)
     fault_table.row("a graph cut short, of other sensors, or a pickle that would run code", refusals=count)
 
 
@@ -116,6 +118,7 @@ def test_yaml_of_every_kind(folder: Path, fault_table: FaultTable) -> None:
             yield from ((command, [word.replace("{file}", file) for word in words]) for command in commands)
 
     count = try_all(folder, YAMLS, tries)
+    assert count == 4 * len(YAMLS)
     fault_table.row(
         "YAML broken, with an unknown key, of 10 MB, deep, unfolding aliases, or tags that construct objects; as "
         "experiment, matrix and plan",
@@ -138,9 +141,9 @@ def test_yaml_with_a_wrong_value(
         write_inputs(**{key: case[0]})
         yield command, case[1]
 
-    fault_table.row(
-        f"a wrong type, key or value in what `altformer {command[0]}` reads", refusals=try_all(folder, cases, tries)
-    )
+    count = try_all(folder, cases, tries)
+    assert count == len(cases)
+    fault_table.row(f"a wrong type, key or value in what `altformer {command[0]}` reads", refusals=count)
 
 
 @pytest.mark.fault("input")
@@ -159,6 +162,7 @@ def test_own_models(folder: Path, fault_table: FaultTable, monkeypatch: pytest.M
         yield TUNE, ["plan.yaml:3", *words]
 
     count = try_all(folder, OWN_MODELS, tries)
+    assert count == 3 * len(OWN_MODELS)
     fault_table.row("a class of the user's own that cannot be imported, built or called", refusals=count)
 
 
@@ -190,6 +194,7 @@ def test_in_a_process_of_its_own(folder: Path, fault_table: FaultTable) -> None:
 def test_the_hostile_pickle_would_run(folder: Path) -> None:
     hostile(Path("x.pkl"))
     pickle.loads(Path("x.pkl").read_bytes())
+    assert Path(CANARY).exists()
     Path(CANARY).unlink()
 
 
@@ -240,7 +245,9 @@ def test_readings_to_forecast_from(folder: Path, trained: Path, fault_table: Fau
         out = str(trained / "runs")
         yield ["predict", "--run", "tiny", "--input", file, "--output", "forecast.csv", "--out", out], words
 
-    fault_table.row("readings that a model is to forecast from", refusals=try_all(folder, cases, tries))
+    count = try_all(folder, cases, tries)
+    assert count == len(cases)
+    fault_table.row("readings that a model is to forecast from", refusals=count)
 
 
 @pytest.mark.fault("input")

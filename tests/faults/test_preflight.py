@@ -88,7 +88,7 @@ def commands(out: Path) -> list[list[str]]:
     ]
 
 
-def all_refused(commands: Sequence[Sequence[str]], words: Sequence[str]) -> int:
+def assert_refused(commands: Sequence[Sequence[str]], words: Sequence[str]) -> int:
     """Fails with what is wrong with any of the refusals; else their number."""
     wrong = [f"altformer {' '.join(one)}: {problem}" for one in commands if (problem := refused(one, words))]
     assert not wrong, "\n\n".join(wrong)
@@ -99,8 +99,8 @@ def all_refused(commands: Sequence[Sequence[str]], words: Sequence[str]) -> int:
 def test_a_read_only_run_directory(folder: Path, mount: Mount, fault_table: FaultTable) -> None:
     there = mount(1000, options="ro")
     words = ["cannot be written to: Read-only file system", "--out"]
-    count = all_refused(commands(there), [f"{there}: ", *words])
-    count += all_refused(commands(there / "deep" / "runs"), [f"nearest folder that is there is {there}", *words])
+    count = assert_refused(commands(there), [f"{there}: ", *words])
+    count += assert_refused(commands(there / "deep" / "runs"), [f"nearest folder that is there is {there}", *words])
     assert main([*ABLATE[:2], "--out", str(there), "--dry-run", "--probe-seconds", "0"]) == 0, "a plan needs no folder"
     fault_table.row("a read-only run directory, itself and above a new one", refusals=count)
 
@@ -122,11 +122,11 @@ def test_a_finished_run_is_shown_also_where_nothing_can_be_written(
 @pytest.mark.fault("surroundings")
 def test_a_full_disk_under_the_run_directory(folder: Path, mount: Mount, fault_table: FaultTable) -> None:
     full, small = mount(200, full=True), mount(8000)
-    count = all_refused(commands(full), [f"{full}: cannot be written to: No space left on device"])
-    count += all_refused(commands(small / "runs"), [f"{small}/runs: 8 MB are free on its disk, 50 MB are needed"])
+    count = assert_refused(commands(full), [f"{full}: cannot be written to: No space left on device"])
+    count += assert_refused(commands(small / "runs"), [f"{small}/runs: 8 MB are free on its disk, 50 MB are needed"])
     crowded = mount(100_000, options="nr_inodes=2")
     (crowded / "runs").mkdir()
-    count += all_refused(commands(crowded / "runs"), [f"{crowded}/runs"])
+    count += assert_refused(commands(crowded / "runs"), [f"{crowded}/runs"])
     fault_table.row(
         "a run directory on a full disk, one with little room, one that holds no further file", refusals=count
     )
@@ -142,14 +142,14 @@ def test_no_permission(folder: Path, fault_table: FaultTable) -> None:
     with as_nobody():
         if os.access("mine", os.W_OK, effective_ids=True):
             pytest.skip("rights are not taken from root here")
-        count = all_refused(commands(Path("mine")), ["mine: cannot be written to: Permission denied"])
-        count += all_refused(commands(Path("half")), ["half/cells: cannot be written to: Permission denied"])
+        count = assert_refused(commands(Path("mine")), ["mine: cannot be written to: Permission denied"])
+        count += assert_refused(commands(Path("half")), ["half/cells: cannot be written to: Permission denied"])
     fault_table.row("no permission for the run directory, or only for the cells in it", refusals=count)
 
 
 @pytest.mark.fault("surroundings")
 def test_a_file_where_the_run_directory_should_be(folder: Path, fault_table: FaultTable) -> None:
-    count = all_refused(commands(Path("ok.csv/runs")), ["ok.csv is a file, not a folder"])
+    count = assert_refused(commands(Path("ok.csv/runs")), ["ok.csv is a file, not a folder"])
     fault_table.row("a file in the place of the run directory", refusals=count)
 
 
@@ -160,10 +160,10 @@ def test_a_full_temporary_folder(
     full, small = mount(200, full=True), mount(8000)
     monkeypatch.setenv("RAY_TMPDIR", str(full))
     words = [f"Ray's temporary folder {full}/ray: cannot be written to: No space left", "RAY_TMPDIR"]
-    count = all_refused([ABLATE, TUNE], words)
+    count = assert_refused([ABLATE, TUNE], words)
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", str(small))
-    count += all_refused([ABLATE, TUNE], [f"{small}: 8 MB are free on its disk, 100 MB are needed", "RAY_TMPDIR"])
+    count += assert_refused([ABLATE, TUNE], [f"{small}: 8 MB are free on its disk, 100 MB are needed", "RAY_TMPDIR"])
     fault_table.row("a full /tmp, one with little room", refusals=count)
 
 
@@ -172,7 +172,9 @@ def test_too_long_a_temporary_folder(folder: Path, fault_table: FaultTable, monk
     deep = folder / ("d" * 60)
     deep.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(deep))
-    all_refused([ABLATE, TUNE], ["too long a path for Ray's temporary folder", "107", "RAY_TMPDIR to a shorter path"])
+    assert_refused(
+        [ABLATE, TUNE], ["too long a path for Ray's temporary folder", "107", "RAY_TMPDIR to a shorter path"]
+    )
     fault_table.row("a temporary folder of too long a name for Ray's sockets")
 
 
@@ -183,16 +185,20 @@ def test_more_gpus_or_cpus_than_there_are(
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     asked = f"{MATRIX}resources: {{gpus_per_worker: 1}}\n"
-    count = all_refused([[*ABLATE, "--gpus-per-worker", "1"], [*TUNE, "--gpus-per-worker", "1"]], ["no GPU is there"])
-    count += all_refused([[*TRAIN, "--device", "cuda"]], ["--device cuda: torch finds no usable GPU here"])
+    count = assert_refused(
+        [[*ABLATE, "--gpus-per-worker", "1"], [*TUNE, "--gpus-per-worker", "1"]], ["no GPU is there"]
+    )
+    count += assert_refused([[*TRAIN, "--device", "cuda"]], ["--device cuda: torch finds no usable GPU here"])
     write_inputs(matrix=asked)
-    count += all_refused([ABLATE], ["no GPU is there (gpus_per_worker: 0 trains on CPUs)"])
+    count += assert_refused([ABLATE], ["no GPU is there (gpus_per_worker: 0 trains on CPUs)"])
     write_inputs()
-    count += all_refused([[*ABLATE, "--cpus-per-worker", "9999"]], ["a worker needs 9999 CPU on one node"])
+    count += assert_refused([[*ABLATE, "--cpus-per-worker", "9999"]], ["a worker needs 9999 CPU on one node"])
     monkeypatch.setattr(surroundings, "local_gpus", lambda: 1)
     two_by_one = ["--workers", "2", "--gpus-per-worker", "1", "--profile", "quick"]
-    count += all_refused([[*ABLATE, *two_by_one], [*TUNE, *two_by_one]], ["2 GPU are needed, 1 are there"])
-    count += all_refused([[*ABLATE, "--gpus-per-worker", "4"]], ["a worker needs 4 GPU on one node, the largest has 1"])
+    count += assert_refused([[*ABLATE, *two_by_one], [*TUNE, *two_by_one]], ["2 GPU are needed, 1 are there"])
+    count += assert_refused(
+        [[*ABLATE, "--gpus-per-worker", "4"]], ["a worker needs 4 GPU on one node, the largest has 1"]
+    )
     fault_table.row("a GPU asked for where none is, two where one is, more CPUs than there are", refusals=count)
 
 
