@@ -44,12 +44,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """As ``write_bytes`` for a folder of files: what has its name is there, whole, until the new one is on the disk."""
+    """As ``write_bytes`` for a folder of files: what has its name is there, whole, until the new one is on the disk.
+
+    Files that do not fit are not begun, since what was written of them would take others' room meanwhile.
+    """
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     with said_when_full(folder.parent):
         try:
             _settle(folder, new, old)  # what a process that died has left
             new.mkdir(parents=True)
+            _refuse_without_room(new, sum(len(content) for content in files.values()))
             for name, content in files.items():
                 _write(new / name, content)
             _flush(new)
@@ -67,6 +71,12 @@ def _settle(folder: Path, new: Path, old: Path) -> None:
         old.rename(folder)
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _refuse_without_room(folder: Path, size: int) -> None:
+    disk = shutil.disk_usage(folder)
+    if disk.total > 0 and disk.free < size:  # some network file systems do not say what they have
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -174,13 +174,11 @@ def test_a_budget_of_cells_is_not_spent_on_cells_that_only_wait(ray_here, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"), [(Budget(hours=1.5 / 3600), "hours"), (Budget(gpu_hours=2 / 3600), "GPU-hours")]
+    ("budget", "said"), [(Budget(hours=8 / 3600), "hours"), (Budget(gpu_hours=4 / 3600), "GPU-hours")]
 )
 def test_a_budget_of_hours_lets_running_cells_end_their_epoch(ray_here, tmp_path, budget, said):
-    cells = works(tmp_path / "cells", dict.fromkeys("abcdef", 1.0), seconds=0.4)
-    began = time.monotonic()
+    cells = works(tmp_path / "cells", dict.fromkeys("abcdef", 1.0), seconds=0.8)  # 14 s or more on two slots
     outcome, told = run(ray_here, cells, tmp_path, budget=budget, gpus_per_worker=1)
-    assert time.monotonic() - began < 30
     assert outcome.budget is not None and said in outcome.budget
     assert outcome.interrupted is None
     assert outcome.left

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -155,6 +157,20 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_unfinished(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     context = Leaving(None)
     assert numbers(train(short, traffic, context, folder)) == undisturbed and context.epochs == [4]
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "fits"), [(100, 5, False), (100, 6, True), (0, 0, True)], ids=["too small", "just", "not said"]
+)
+def test_a_folder_that_does_not_fit_is_not_begun(tmp_path, monkeypatch, total, free, fits):
+    written = []
+    write = files._write
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
+    monkeypatch.setattr(files, "_write", lambda path, content: (written.append(path.name), write(path, content)))
+    with nullcontext() if fits else pytest.raises(DiskFullError, match="no space left in"):
+        write_folder(tmp_path / "epoch-0001", {"a": b"four", "b": b"12"})
+    assert written == (["a", "b"] if fits else [])
+    assert [path.name for path in tmp_path.iterdir()] == (["epoch-0001"] if fits else [])
 
 
 def test_another_error_of_the_system_keeps_its_words(tmp_path):
