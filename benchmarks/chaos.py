@@ -171,7 +171,7 @@ def page(parts: Sequence[Part], minutes: float) -> str:
     """The page, with what each matrix went through and whether its results are those of an undisturbed run."""
     kills = sum((part.kills for part in parts), Counter[str]())
     held = all(not part.problem for part in parts)
-    header = ["matrix", "cells", "attempts", "trials killed", "ranks killed", "nodes killed", "retries by kind"]
+    header = ["matrix", "cells", "trainings", "trials killed", "ranks killed", "nodes killed", "retries by kind"]
     header += ["epochs trained twice", "minutes", "results"]
     verdict = "equal those of the same cells undisturbed, bit by bit, times apart" if held else "DIFFER, see the table"
     return (
@@ -183,9 +183,10 @@ def page(parts: Sequence[Part], minutes: float) -> str:
                 "each (the head, with the driver, is never killed; nodes come back), scheduler none, cells of "
                 f"{EPOCHS} epochs of {EPOCH_SECONDS:g} s on simulated data. The results **{verdict}**.",
                 table(header, [part.row for part in parts], numbers=range(1, 9)),
-                "An attempt is one go at a cell; every one after the first resumed from the cell's last checkpoint. "
-                "Retries are what the driver noticed: a process that died, a node that was lost. A kill that met an "
-                "idle process, or a cell already lost with its node, makes none.",
+                "A training is an attempt at a cell that got as far as that; every one after the first resumed from "
+                "the cell's last checkpoint. Retries are what the driver noticed: a process that died, a node that was "
+                "lost, also before the cell had begun to train. A kill that met an idle process, or a cell already "
+                "lost with its node, makes none.",
             ]
         )
         + "\n"

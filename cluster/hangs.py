@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Patience:
-    """How long nothing may move: `factor` times the usual epoch, but at least `least_seconds`.
+    """How long nothing may move: `factor` times the cell's longest epoch, but at least `least_seconds`.
 
-    Before a cell's processes have come for it, which may have to wait for room, and until a cell of its arm has
-    reported, there is nothing to go by, and `first_seconds` are allowed: data travel, a model is compiled or fitted.
+    Until it has ended two, the longest time to a first epoch in the matrix stands for it. Before a cell's processes
+    have come for it, which may have to wait for room, and until a cell of its arm has reported, there is nothing to go
+    by, and `first_seconds` are allowed: data travel, a model is compiled or fitted.
     """
 
     factor: float = 10.0
@@ -26,7 +27,7 @@ class _Cell:
     still: float = 0.0  # seconds without a movement
     since_report: float = 0.0
     reported: bool = False
-    usual: float = 0.0  # the longest epoch so far
+    usual: float = 0.0  # the longest epoch after the first
 
 
 class Stillness:
@@ -80,4 +81,4 @@ class Stillness:
         cell, patience = self._cells[key], self._patience
         if cell.moved <= 0 or cell.arm not in self._arms:
             return max(patience.first_seconds, patience.factor * self._start)
-        return max(patience.least_seconds, patience.factor * max(cell.usual, self._start))
+        return max(patience.least_seconds, patience.factor * (cell.usual or self._start))

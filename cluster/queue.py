@@ -13,6 +13,9 @@ from cluster.retries import Again
 from cluster.scheduler import FINAL
 from cluster.work import PAUSED, Work
 
+#: What a cell is given instead of what every cell gets: twice the share; None: nothing else.
+Bundle = Mapping[str, float] | None
+
 
 class Queue(Searcher):  # type: ignore[misc]
     """Gives out cells in order, at most ``slots`` at once, and none after ``ended`` is set.
@@ -29,7 +32,7 @@ class Queue(Searcher):  # type: ignore[misc]
         decide: Callable[[str], Decision],
         ended: threading.Event,
         holds: Callable[[], bool] = lambda: False,
-        double_bundle: Mapping[str, float] | None = None,
+        double_bundle: Bundle = None,
     ) -> None:
         super().__init__()
         self.slots, self.double_bundle = slots, double_bundle  # they change with the nodes of the cluster
@@ -39,25 +42,25 @@ class Queue(Searcher):  # type: ignore[misc]
         self._waiting: list[Work] = []
         self._again: list[Work] = []
         self._how: dict[str, Again] = {}
-        self._running: dict[str, Work] = {}
+        self._running: dict[str, tuple[Work, Bundle]] = {}
+        self.doubled: set[str] = set()  # cells that have been given twice the share
 
     @property
     def running(self) -> int:
         """The slots that are taken."""
-        return sum(self._places(work) for work in self._running.values())
+        return sum(_places(bundle) for _, bundle in self._running.values())
 
     def again(self, work: Work, how: Again) -> None:
         """Give a cell out again, as soon as there is room."""
         self._how[work.key] = how
         self._again.append(work)
 
-    def without_room(self, begun: Collection[str], fits: Callable[[Mapping[str, float] | None, str], bool]) -> bool:
+    def without_room(self, begun: Collection[str], fits: Callable[[Bundle, str], bool]) -> bool:
         """Whether cells were given out but none has `begun` nor `fits`, by a bundle of its own and whom to avoid."""
         given = self._running.values()
-        if not given or any(work.key in begun for work in given):
+        if not given or any(work.key in begun for work, _ in given):
             return False
-        how = [(self.double_bundle if self._is_double(work) else None, self._how.get(work.key)) for work in given]
-        return not any(fits(bundle, (again and again.avoid) or "") for bundle, again in how)
+        return not any(fits(bundle, self._how.get(work.key, Again()).avoid or "") for work, bundle in given)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next cell, None when it has to be waited for, FINISHED at the end."""
@@ -72,16 +75,17 @@ class Queue(Searcher):  # type: ignore[misc]
         for cells in (self._again, self._waiting, self._new):
             for work in cells:
                 if (decision := self._decide(work.key)) != "pause":
-                    if self._running and self.running + self._places(work) > self.slots:
+                    bundle = self.double_bundle if self._how.get(work.key, Again()).double else None
+                    if self._running and self.running + _places(bundle) > self.slots:
                         return None  # not a smaller one instead: it would never get room
                     cells.remove(work)
-                    self._running[trial_id] = work
-                    return self._config(work, "scheduler" if decision == "stop" else None)
+                    self._running[trial_id] = work, bundle
+                    return self._config(work, bundle, "scheduler" if decision == "stop" else None)
         return None if self._running else str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A slot is free; its cell may come back."""
-        work = self._running.pop(trial_id, None)
+        work, _ = self._running.pop(trial_id, (None, None))
         if work is not None and not error and (result or {}).get(f"{FINAL}/status") == PAUSED:
             self._waiting.append(work)
 
@@ -97,13 +101,14 @@ class Queue(Searcher):  # type: ignore[misc]
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
         return Searcher, ()
 
-    def _is_double(self, work: Work) -> bool:
-        return self.double_bundle is not None and self._how.get(work.key, Again()).double
-
-    def _places(self, work: Work) -> int:
-        return 2 if self._is_double(work) else 1
-
-    def _config(self, work: Work, stop: str | None) -> dict[str, Any]:
+    def _config(self, work: Work, bundle: Bundle, stop: str | None) -> dict[str, Any]:
         avoid = self._how.get(work.key, Again()).avoid
         cell = {"key": work.key, "name": work.name, "epochs": work.epochs, "stop": stop, "avoid": avoid}
-        return {"cell": cell} | ({"bundle": dict(self.double_bundle or {})} if self._is_double(work) else {})
+        if bundle is None:
+            return {"cell": cell}
+        self.doubled.add(work.key)
+        return {"cell": cell, "bundle": dict(bundle)}
+
+
+def _places(bundle: Bundle) -> int:
+    return 1 if bundle is None else 2

@@ -11,8 +11,8 @@ import pydantic
 from cluster.faults import signature
 from cluster.work import Fault, FaultKind, Work
 
-# A machine that goes is not the cell's doing, unless the cell takes one machine after another with it.
-_NODES_PER_CELL = 10
+# A machine that goes is not the cell's doing, unless the cell takes one after another with it before an epoch is done.
+_NODES_PER_EPOCH = 10
 
 # So many equal failures in a row, and nothing else, are the fault of what the cells share.
 _ALIKE = 3
@@ -48,6 +48,11 @@ class Attempts:
     def __init__(self, limits: Retries) -> None:
         self._limits = limits
         self._faults: dict[str, Counter[FaultKind]] = {}
+        self._nodes: Counter[str] = Counter()  # that a cell has lost since it got further
+
+    def reported(self, key: str) -> None:
+        """The cell has got further."""
+        self._nodes.pop(key, None)
 
     def retries(self, key: str) -> int:
         """How often the cell has been tried again."""
@@ -56,27 +61,31 @@ class Attempts:
     def after(self, key: str, fault: Fault, node: str | None = None) -> Again | None:
         """How to try again after a fault on a node, which counts then; None if not any more."""
         own = self._faults.setdefault(key, Counter())
-        if fault.kind in _NEVER or not self._allowed(own, fault.kind):
+        if fault.kind in _NEVER or not self._allowed(key, own, fault.kind):
             return None
         own[fault.kind] += 1
+        self._nodes[key] += fault.kind == "node"
         return Again(double=own["memory"] > 0, avoid=node if fault.kind == "hang" else None)
 
-    def _allowed(self, own: Counter[FaultKind], kind: FaultKind) -> bool:
+    def _allowed(self, key: str, own: Counter[FaultKind], kind: FaultKind) -> bool:
         if kind == "node":
-            return own["node"] < _NODES_PER_CELL
+            return self._nodes[key] < _NODES_PER_EPOCH
         if kind in _ONCE and own[kind]:
             return False
         everywhere = sum((faults.total() - faults["node"] for faults in self._faults.values()), 0)
         return own.total() - own["node"] < self._limits.per_cell and everywhere < self._limits.per_matrix
 
-    def why_not(self, key: str, fault: Fault) -> str:
-        """What to say below the text of a fault that ends its cell; nothing for what the train function raised."""
+    def why_not(self, key: str, fault: Fault, doubled: bool = False) -> str:
+        """What to say below the text of a fault that ends its cell; nothing for what the train function raised.
+
+        `doubled`: it has had twice the memory's share of a device.
+        """
         own = self._faults.get(key, Counter())
         tried = f" after {own.total()} other attempt{'s' * (own.total() != 1)}" if own.total() else ""
         if fault.kind == "memory":
-            half = ", the last with twice the share of its device" if own["memory"] else ""
+            twice = ", the last with twice the share of its device" if doubled else ""
             return (
-                f"out of memory{tried}{half}: more training.gradient_accumulation_steps keep the batch size "
+                f"out of memory{tried}{twice}: more training.gradient_accumulation_steps keep the batch size "
                 "and take less memory, as do fewer trials per device (--gpus-per-worker, --cpus-per-worker)"
             )
         if fault.kind == "hang":
@@ -84,7 +93,7 @@ class Attempts:
         if fault.kind == "disk":
             return "disk full: free some space and give the same command again"
         if fault.kind == "node":
-            return f"it has lost its node{tried}; no further one"
+            return f"{_NODES_PER_EPOCH + 1} nodes were lost under it before an epoch was done{tried}; no further one"
         if fault.kind == "died":
             limit = f"at most {self._limits.per_cell} per cell and {self._limits.per_matrix} per matrix"
             return f"its process has died{tried}; no further one ({limit}: retries, --retries)"

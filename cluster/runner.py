@@ -23,7 +23,7 @@ from cluster.connection import Connection, quiet
 from cluster.errors import ClusterError
 from cluster.guard import Guard
 from cluster.hangs import Patience
-from cluster.held import leftovers, release_groups
+from cluster.held import leftovers, release_groups, release_orphaned_groups
 from cluster.lifeline import ClusterLostError, call_while
 from cluster.low_memory import is_loss_of_one_trial
 from cluster.mailbox import Job, start_mailbox
@@ -184,7 +184,7 @@ def _run(
             watch.interruption.over()
             if not isinstance(sys.exception(), ClusterLostError):
                 ray.kill(mailbox)
-                _settle()
+                _settle(resources)
 
 
 def _tuner(
@@ -247,10 +247,12 @@ def _scratch(storage: Path) -> Iterator[Path]:
                 storage.rmdir()
 
 
-def _settle() -> None:
+def _settle(resources: Resources) -> None:
     """Wait until Ray has taken back what ended trials held, and take the rest."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while leftovers():
+        if resources.workers > 1:
+            release_orphaned_groups()
         if time.monotonic() > deadline:
             logger.warning("still held after the matrix, now released: %s", "; ".join(leftovers()))
             release_groups()

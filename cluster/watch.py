@@ -125,6 +125,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         if REPORT in result:
             work = self._work(trial)
             self._guard.reported(work)
+            self._attempts.reported(work.key)
             self.suspicion.reported(work.key, int(result[REPORT].get("epoch", 0)))
             self.tell("cell_epoch", work, result[REPORT])
 
@@ -150,7 +151,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             kind = kind_of_lost(error)
             fault = Fault("died" if kind == "error" else kind, str(error))
         fault, node = self._guard.fault_of(work, fault)
-        if self.interruption.event.is_set() and fault.kind in ("died", "node"):
+        if self.interruption.event.is_set() and fault.kind not in ("error", "disk"):
             self._end(work, "interrupted", None, None)
         else:
             self._lost(work, fault, node)
@@ -161,7 +162,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             return
         again = self._attempts.after(work.key, fault, node)
         if again is None:
-            advice = self._attempts.why_not(work.key, fault)
+            advice = self._attempts.why_not(work.key, fault, work.key in self._queue.doubled)
             self._end(work, "failed", None, f"{fault.text}\n{advice}" if advice else fault.text, fault)
             return
         self._leave_slot(work)

@@ -31,6 +31,15 @@ def test_then_ten_times_the_longest_epoch():
     assert still.look({"a": moved}, 1) == {"a": 201}
 
 
+def test_the_start_of_a_slow_arm_is_no_patience_for_others_that_have_ended_epochs():
+    still, _ = cell(600, arm="slow")
+    still.started("b", "fast")
+    for moved, allowed in ((1, 6000), (2, 100), (3, 100)):
+        still.look({"b": moved}, 10)
+        still.reported("b")
+        assert still.allowed("b") == allowed
+
+
 def test_short_epochs_have_a_minute():
     still, moved = cell(0.1, 0.2)
     assert still.look({"a": moved}, 59) == {}

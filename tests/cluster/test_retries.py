@@ -29,6 +29,17 @@ def test_limits_of_a_cell(faults, again):
     assert [one is not None for one in after(faults)] == again
 
 
+def test_nodes_that_are_lost_count_only_until_an_epoch_is_done():
+    attempts = Attempts(Retries())
+    for _ in range(25):
+        assert attempts.after("a", Fault("node", ""))
+        attempts.reported("a")
+    assert attempts.retries("a") == 25
+    assert all(attempts.after("a", Fault("node", "")) for _ in range(10))
+    assert attempts.after("a", Fault("node", "")) is None
+    assert "11 nodes were lost under it before an epoch was done" in attempts.why_not("a", Fault("node", ""))
+
+
 def test_what_another_attempt_does_differently():
     assert after(["died"]) == [Again()]
     assert after(["memory", "died"]) == [Again(double=True), Again(double=True)]
@@ -51,8 +62,9 @@ def test_what_is_said_at_the_end_names_the_way_out():
     fault = Fault("memory", "CUDA out of memory")
     attempts.after("a", fault)
     assert attempts.after("a", fault) is None
-    said = attempts.why_not("a", fault)
+    said = attempts.why_not("a", fault, doubled=True)
     assert "after 1 other attempt, the last with twice the share" in said
+    assert "out of memory after 1 other attempt: more" in attempts.why_not("a", fault)
     assert "training.gradient_accumulation_steps" in said
     assert "--gpus-per-worker" in said
     assert attempts.why_not("b", Fault("error", "ValueError")) == ""

@@ -81,9 +81,11 @@ class Matrix:
         self.write()
 
     def calm(self, folder: Path) -> Matrix:
-        """The same matrix below another folder, whose cells sleep not at all: their results are the same."""
+        """The same cells as a matrix `calm` below another folder, which sleep not at all: their results are the same."""
         other = copy(self)
-        other.folder, other.out, other.file = folder, folder / "runs", folder / self.file.name
+        other.name, other.folder, other.out, other.file = "calm", folder, folder / "runs", folder / "calm.yaml"
+        other.content = {key: value for key, value in self.content.items() if key != "retries"}
+        other.content |= {"name": "calm", "base": "calm-experiment.yaml"}
         other.experiment = {**self.experiment, "model": {**self.experiment["model"], "pause": 0.0}}
         other.write()
         return other

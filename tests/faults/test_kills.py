@@ -147,7 +147,7 @@ def test_a_killed_driver_goes_on(tmp_path, close, undisturbed, fault_table, is_l
     process = close(matrix.start(mlflow=True))
     assert process.wait() == 0, process.output
     for each in [*killed, process]:
-        assert each.orphans(timeout=90, agents=True) == {}
+        assert each.orphans(timeout=90, agents=is_long) == {}
     assert {key: len(matrix.attempts(key)) for key in finished} == finished, "a finished cell was run again"
     twice = assert_little_lost(matrix)
     same_results(matrix.records(), undisturbed(matrix))

@@ -22,8 +22,8 @@ def assert_flushed(matrix):
 
 
 @pytest.mark.fault("signals")
-def test_each_signal_ends_a_run_that_the_same_command_goes_on_with(tmp_path, close, undisturbed, fault_table):
-    matrix = Matrix(tmp_path, epochs=8, epoch_seconds=3.0)
+def test_each_signal_ends_a_run_that_the_same_command_goes_on_with(tmp_path, close, undisturbed, fault_table, is_long):
+    matrix = Matrix(tmp_path, epochs=6, epoch_seconds=3.0)
     cells = {f"{arm} seed 0" for arm in matrix.arms}
     left = {}
     for name, code in (("SIGINT", 130), ("SIGTERM", 143)):
@@ -64,7 +64,7 @@ def test_each_signal_ends_a_run_that_the_same_command_goes_on_with(tmp_path, clo
         attempts = matrix.attempts(at["cell_hash"])
         trained = [epoch for attempt in attempts for epoch in attempt.epochs]
         assert len(attempts) == 4 and trained == sorted(set(trained)), "an epoch was trained twice"
-    assert ended_at_once.orphans(timeout=90, agents=True) == {}
+    assert ended_at_once.orphans(timeout=90, agents=is_long) == {}
     fault_table.row(
         "SIGINT, then SIGTERM, then SIGTERM twice, each at a run of its own; epochs of 3 s",
         "exit 130, 143, 143; cells leave with a checkpoint; runs KILLED, FINISHED at last; no epoch trained twice",
@@ -77,7 +77,7 @@ def test_each_signal_ends_a_run_that_the_same_command_goes_on_with(tmp_path, clo
 
 @pytest.mark.fault("twice")
 def test_the_same_matrix_started_twice_is_refused(tmp_path, close, undisturbed, fault_table):
-    matrix = Matrix(tmp_path, epochs=8, epoch_seconds=1.0)
+    matrix = Matrix(tmp_path, epochs=6, epoch_seconds=1.5)
     first = close(matrix.start())
     first.wait_for_event("cell_epoch")
     asked = time.monotonic()
