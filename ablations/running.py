@@ -105,7 +105,7 @@ def run_plan(
             info = _info(plan, trained.outcome if trained else None, time.perf_counter() - started)
             report = build_report(plan.matrix, plan.arms, results, info)
             problem = _written(now, results, info, report, report_with)
-            tracker.log_report(report)
+            tracker.log_report(report, done=not plan.to_run)
         finally:
             tracker.close()
     if tracker.problem:

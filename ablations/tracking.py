@@ -67,16 +67,18 @@ class MatrixTracker:
         """The MLflow run of a cell, if it has been logged."""
         return self._tracker.run_id(cell_hash)
 
-    def log_report(self, report: ReportData) -> None:
+    def log_report(self, report: ReportData, done: bool) -> None:
         """Give the parent run the statistics as metrics, the verdicts as tags, and the report's files.
 
         The step of the metrics is the number of finished cells: those of a report on more cells come after the others.
+        `done`: there was nothing to run, so that nobody has told how the matrix has ended.
         """
         self._tracker.record_matrix(
             metrics=report_metrics(report),
             tags=report_tags(report),
             artifacts=report_files(self._plan.folder),
             step=sum(arm.done for arm in report.arms),
+            done=done,
         )
 
     def close(self) -> None:

@@ -173,14 +173,16 @@ class Tracker(NoTracker):
         tags: Mapping[str, str] | None = None,
         artifacts: Artifacts = (),
         step: int = 0,
+        done: bool = False,
     ) -> None:
         """Add to the parent run, also after the matrix has ended: statistics, report, plots.
 
-        A metric keeps its first value at a step; give the number of finished cells as `step` to add a newer one.
+        A metric keeps its first value at a step; give the number of finished cells as `step` to add a newer one. With
+        `done` every cell had its result before this session, whatever became of the one that ran the last.
         """
 
         def record() -> None:
-            added = {"metrics": numbers(metrics or {}), "tags": _tags(tags or {}), "step": step}
+            added = {"metrics": numbers(metrics or {}), "tags": _tags(tags or {}), "step": step, "done": done}
             self._record("matrix_recorded", **added, artifacts=_listed(artifacts))
 
         self._later.do(record)

@@ -63,6 +63,7 @@ class NoTracker(Listener):
         tags: Mapping[str, str] | None = None,
         artifacts: Artifacts = (),
         step: int = 0,
+        done: bool = False,
     ) -> None:
         """Record nothing."""
 

@@ -151,6 +151,10 @@ class RunStore:
                 return
             self._runs.log_tags(parent, event["tags"])
             self._runs.log_artifacts(parent, event["artifacts"])
+            if event.get("done") and (parent.outcome, parent.status) != ("done", "FINISHED"):
+                self._runs.reopen(parent)
+                self._runs.log_tags(parent, {"session": self._session})
+                self._end(parent, "done", event["t"])
 
     def _matrix_ended(self, event: Event) -> None:
         parent = self._parent(event["t"])

@@ -131,6 +131,31 @@ def test_a_spool_replayed_behind_a_later_run_changes_nothing_that_run_has_said(
     assert "error" not in database.tags("a")
 
 
+@pytest.mark.parametrize("replayed", ["before", "after"])
+def test_a_matrix_whose_driver_was_killed_after_its_last_cell_is_finished_by_one_with_nothing_to_run(
+    location: StoreLocation, away: StoreLocation, database: Any, replayed: str
+) -> None:
+    """What the killed driver left is brought over before the other's own records, or by somebody else behind them."""
+    killed = Tracker(location if replayed == "before" else away, MATRIX)
+    killed.matrix_started([A], 1)
+    train(killed, A, range(1, 3))
+    if replayed == "before":
+        assert killed.flush(PATIENCE)
+    spool = abandoned(killed)
+    with Tracker(location, MATRIX) as track:
+        if replayed == "before":
+            assert replay(location, spool).problem is None
+            assert database.runs() == {"depth": "KILLED", "a": "FINISHED"}
+        track.record_finished(A, [{"epoch": e, "val_mae": 1.0 / e} for e in (1, 2)], {"test_mae": 2.0})
+        track.record_matrix(metrics={"mean": 2.0}, done=True)
+        assert track.close(PATIENCE)
+    if replayed == "after":
+        assert replay(location, spool).problem is None
+    assert database.runs() == {"depth": "FINISHED", "a": "FINISHED"}
+    assert database.tags("depth")["status"] == "done"
+    assert database.points("a")["val_mae"] == [(1, 1.0), (2, 0.5)]
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_run_that_a_slow_store_makes_after_all_is_not_there_twice(
     location: StoreLocation, database: Any, mlflow_client: Any, monkeypatch: pytest.MonkeyPatch, which: int
