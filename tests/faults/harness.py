@@ -81,7 +81,7 @@ class Matrix:
         self.write()
 
     def calm(self, folder: Path) -> Matrix:
-        """The same cells, of a matrix `calm` below another folder, that sleep not at all: their results are the same."""
+        """The same cells, of a matrix `calm` below another folder, which do not sleep: their results are the same."""
         other = copy(self)
         other.name, other.folder, other.out, other.file = "calm", folder, folder / "runs", folder / "calm.yaml"
         other.content = {key: value for key, value in self.content.items() if key != "retries"}
