@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
+from cluster.secret_file import close_to_others, make_secret
 
 # Set before Ray is imported for the first time, since it reads some of them then; a user's own value stands.
 _DRIVER_ENVIRONMENT = {
@@ -231,16 +231,17 @@ def authenticate(create_token: bool) -> None:
     """Settle RAY_AUTH_MODE explicitly: `token` unless the user says otherwise; a new token is readable by us only."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / _TOKEN_FILE)
     there = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()
+    close_to_others(token)
     if "RAY_AUTH_MODE" not in os.environ:
         if not there and not create_token:
             return  # a cluster without a token known here: Ray says whether it wants one
         os.environ["RAY_AUTH_MODE"] = "token"
     if os.environ["RAY_AUTH_MODE"].lower() == "token" and not there and create_token:
         try:
-            _write_token(token)
+            make_secret(token)
         except OSError as error:
             raise ClusterError(
-                f"cannot write Ray's access token: {error}; set RAY_AUTH_TOKEN_PATH to a file that can be written, or "
+                f"cannot write Ray's access token ({error}); set RAY_AUTH_TOKEN_PATH to a file that can be written, or "
                 "RAY_AUTH_MODE=disabled on a machine without other users"
             ) from error
     if "ray" in sys.modules:
@@ -248,12 +249,3 @@ def authenticate(create_token: bool) -> None:
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")
-
-
-def _write_token(token: Path) -> None:
-    """A new token, readable by its owner only."""
-    token.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileExistsError):  # another run was faster
-        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.redaction import redacted
 from cluster.tracking_journal import Event, Journal
 from cluster.tracking_later import Later, safely
 from cluster.tracking_location import StoreLocation, resolve
@@ -29,6 +30,7 @@ from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
 from cluster.work import Ended, Outcome, Work
 
 LONGEST_JOB = 30.0  # seconds for the plots of one cell
+_TEXTS = {"name", "params", "tags", "error"}  # of an event, where a secret may stand
 LAST_SECONDS = 1.0  # for what is left when the time has run out
 
 __all__ = ["Artifact", "Matrix", "NoTracker", "Replayed", "StoreLocation", "Tracker", "replay", "resolve"]
@@ -70,7 +72,7 @@ class Tracker(NoTracker):
             "store": location.identity,
             "address": location.shown,
             "experiment": experiment,
-            "matrix": matrix and {**vars(matrix), "tags": _tags(matrix.tags)},
+            "matrix": matrix and redacted({**vars(matrix), "tags": _tags(matrix.tags)}),
             "context": _context(),
         }
         self._journal = Journal.create(location.spool, header)
@@ -253,7 +255,8 @@ class Tracker(NoTracker):
     def _record(self, kind: str, **event: Any) -> None:
         with safely():
             self._used = True
-            self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event})
+            texts = redacted({key: event[key] for key in _TEXTS & event.keys()})
+            self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event, **texts})
             self._writer.wake()
 
 

@@ -136,12 +136,20 @@ class Runs:
                 if known.run_id == run.run_id:
                     yield known, tags
                 elif self._session and run.session == self._session:
-                    self._client.delete_run(run.run_id)
+                    self._delete(run)
                 else:
                     yield run, tags
             token = page.token
             if not token:
                 return
+
+    def _delete(self, run: Run) -> None:
+        """Delete an empty run; where the server lets us add to an experiment but delete nothing, it stays."""
+        try:
+            self._client.delete_run(run.run_id)
+        except Exception as error:
+            if getattr(error, "error_code", None) != "PERMISSION_DENIED":
+                raise
 
     def create(self, run_key: str, name: str, tags: Mapping[str, str], time: int) -> Run:
         """A new run; its key and `tags` arrive with it, in one call, so that it can always be found again."""

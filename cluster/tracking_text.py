@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from cluster.redaction import redact
+
 KEY_LENGTH = 250
 NAME_LENGTH = 250
 PARAM_LENGTH = 6000
@@ -42,7 +44,7 @@ def clean_text(value: object, limit: int) -> str:
 
 def why(error: Exception) -> str:
     """An error in one line; of one that happened on the way to a server only what happened, not all layers of it."""
-    text = str(error).strip()
+    text = redact(str(error)).strip()  # MLflow says the whole address, with its password
     cause = re.search(r"Caused by \w+\((['\"])(?:\w+\(.*?\): )?(.*?)\1\)\)", text, re.DOTALL)
     if cause:
         return cause[2]

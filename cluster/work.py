@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cluster.budget import NOTHING, Spent
+from cluster.redaction import redact
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +47,16 @@ FaultKind = Literal["error", "died", "node", "memory", "disk", "hang"]
 
 @dataclass(frozen=True)
 class Fault:
-    """What went wrong in one attempt at a cell: `text` is the traceback, or Ray's words about a lost process."""
+    """What went wrong in one attempt at a cell: `text` is the traceback, or Ray's words about a lost process.
+
+    Records, events, tags and reports have it from here, so secrets are taken out here.
+    """
 
     kind: FaultKind
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", redact(self.text))
 
     @property
     def summary(self) -> str:

@@ -21,6 +21,7 @@ import yaml
 from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json, write_text
+from cluster.redaction import secret_fields
 from experiments import provenance
 from experiments.cell_lock import lock_at_once, only_trainer, told_by_rank_0
 from experiments.cell_log import cell_log, end_logged, log_start
@@ -62,7 +63,12 @@ class Cell:
 
 
 def make_cell(config: Config, machine: Machine, data_hash: str, out: Path, profile: str | None = None) -> Cell:
-    """The cell of a configuration below ``<out>/cells``."""
+    """The cell of a configuration below ``<out>/cells``; UserError where the configuration holds a secret."""
+    if found := secret_fields(config.model_dump(mode="json")):
+        raise UserError(
+            f"{found[0]} holds a secret, and a configuration is written into every record: give it as an environment "
+            "variable, which the model's code reads; if it is none, give the field another name"
+        )
     return Cell(config, machine, data_hash, out.resolve() / "cells" / cell_hash(config, machine, data_hash), profile)
 
 

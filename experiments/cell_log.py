@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cluster.redaction import redact
+
 LOG = "log.txt"  # a cell's file
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class _LogFile(logging.Handler):
         if record.thread != self._thread:
             return
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
-        line = f"{time} {record.levelname} {' '.join(record.getMessage().splitlines())}\n".encode()
+        line = f"{time} {record.levelname} {' '.join(redact(record.getMessage()).splitlines())}\n".encode()
         # Opened for each line, of which an epoch has one: the folder may go and come while the cell trains.
         with contextlib.suppress(OSError), self._path.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import altformer
+from cluster.redaction import redact, redact_arguments
 
 ROOT = Path(altformer.__file__).parent
 _given: ContextVar[str | None] = ContextVar("command", default=None)
@@ -95,11 +96,11 @@ def as_command(text: str) -> Iterator[None]:
 
 
 def command() -> str:
-    """The command line of this process as the user would type it, also where it was run as a module."""
+    """The command line as the user would type it, but for secrets; also where it was run as a module."""
     if (given := _given.get()) is not None:
-        return given
+        return redact(given)
     name = Path(sys.argv[0]).name
-    return shlex.join(["altformer" if name == "cli.py" else name, *sys.argv[1:]])
+    return shlex.join(["altformer" if name == "cli.py" else name, *redact_arguments(sys.argv[1:])])
 
 
 def started_by() -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""A run that a slow store has made twice: the empty one is deleted, or left where deleting is not allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.tracking_location import resolve
+from cluster.tracking_runs import Runs
+
+
+class Page(list[Any]):
+    token = None
+
+
+class RefusedError(Exception):
+    def __init__(self, error_code: str) -> None:
+        super().__init__(error_code)
+        self.error_code = error_code
+
+
+class Store:
+    """As far as it is asked here: two runs with the same key, and a word on deleting one."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self.refusal = refusal
+        self.deleted: list[str] = []
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1", lifecycle_stage="active")
+
+    def search_runs(self, *asked: Any, **more: Any) -> Page:
+        tags = {"run_key": "key", "session": "ours"}
+        found = [("empty", {}), ("used", {"lr": "1"})]
+        return Page(
+            SimpleNamespace(
+                info=SimpleNamespace(run_id=name, status="RUNNING"), data=SimpleNamespace(params=params, tags=tags)
+            )
+            for name, params in found
+        )
+
+    def delete_run(self, run_id: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.deleted.append(run_id)
+
+
+@pytest.mark.parametrize(("refusal", "deleted"), [(None, ["empty"]), (RefusedError("PERMISSION_DENIED"), [])])
+def test_the_empty_one_goes_or_stays_and_the_other_is_used(refusal: Any, deleted: list[str], tmp_path: Path) -> None:
+    store = Store(refusal)
+    runs = Runs(store, resolve(tmp_path, "http://host"), "altformer", "ours")
+    found = runs.find("key")
+    assert found is not None and found.run_id == "used"
+    assert store.deleted == deleted
+
+
+def test_any_other_refusal_is_the_stores_failure(tmp_path: Path) -> None:
+    runs = Runs(Store(RefusedError("INTERNAL_ERROR")), resolve(tmp_path, "http://host"), "altformer", "ours")
+    with pytest.raises(RefusedError):
+        runs.find("key")
