@@ -160,7 +160,8 @@ def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any,
         refuse_changed(plan for group in groups for plan in group.plans)
     to_run = [plan for group in groups for plan in group.plans if plan.to_run]
     if to_run and not args.dry_run:
-        check_before_training((plan.data for plan in to_run), args.out, connection)
+        cells = (at.cell for plan in to_run for at in plan.to_run)
+        check_before_training((plan.data for plan in to_run), args.out, connection, resources, cells)
     announced = []
     for group in groups:
         found = estimate(group, at_once, gpus, connection, args.probe_seconds)

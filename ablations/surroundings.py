@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from altformer.errors import UserError
+from cluster.preflight_nodes import Software, check_nodes
 from cluster.resources import Resources
 from cluster.retries import Retries
-from experiments.cell import Machine
+from experiments import provenance
+from experiments.cell import Cell, Machine, own_source_hash
+
+# The driver alone logs to MLflow; the package's version says less than its sources.
+_NOT_DECISIVE = ("mlflow", "altformer")
 
 
 def add_surroundings(parser: argparse.ArgumentParser, owner: str) -> None:
@@ -101,10 +106,30 @@ def local_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def check_before_training(data: Iterable[Any], out: Path, connection: Any) -> None:
-    """Before cells are trained on these readings: print what slows them down here; ClusterError for what they lack."""
+def check_before_training(
+    data: Iterable[Any], out: Path, connection: Any, resources: Resources, cells: Iterable[Cell] = ()
+) -> None:
+    """Before cells are trained on these readings: print what slows them down here; ClusterError for what they lack.
+
+    The nodes of a cluster are asked whether they are alike; the ``cells`` tell which models of the user's own count.
+    """
     from cluster.preflight import check_machine
 
     data_bytes = sum({one.identity: one.values.nbytes for one in data}.values())
-    for notice in check_machine(out, connection is None, data_bytes):
+    notices = check_machine(out, connection is None, data_bytes)
+    if connection is not None and len(connection.nodes) > 1:
+        models = [one.config.model for one in cells]
+        own = sorted({model.class_path for model in models if model.type == "own"})
+        notices += check_nodes(out, resources, software, own)
+    for notice in notices:
         print(f"Attention: {notice}", flush=True)
+
+
+def software(*own_models: str) -> Software:
+    """What of this process decides numbers: its packages, and the sources that a cell's hash is over.
+
+    UserError where a model (``package.module:Name``) is not found.
+    """
+    versions = {name: version for name, version in provenance.versions().items() if name not in _NOT_DECISIVE}
+    sources = {"altformer": provenance.sources_hash()}
+    return Software(versions, sources | {model: own_source_hash(model) for model in own_models})

@@ -65,16 +65,20 @@ class Nodes:
 
     def others(self, identity: str) -> list[dict[str, float]]:
         """What the nodes have but one."""
-        without = {identity, *self._leaving}
-        return [dict(node["Resources"]) for other, node in self._alive.items() if other not in without]
+        return [dict(node["Resources"]) for other, node in self.staying.items() if other != identity]
+
+    @property
+    def staying(self) -> dict[str, dict[str, Any]]:
+        """The nodes that are not about to be taken away, as Ray describes them, by id."""
+        return {identity: node for identity, node in self._alive.items() if identity not in self._leaving}
 
     def look(self) -> Change:
         """What has changed since the look before."""
         before, leaving_before = self._alive, self._leaving
         self._alive, self._leaving = self._now
         return Change(
-            lost={identity: _name(node) for identity, node in before.items() if identity not in self._alive},
-            leaving={identity: _name(self._alive[identity]) for identity in self._leaving - leaving_before},
+            lost={identity: node_name(node) for identity, node in before.items() if identity not in self._alive},
+            leaving={identity: node_name(self._alive[identity]) for identity in self._leaving - leaving_before},
             came=bool(self._alive.keys() - before.keys()),
         )
 
@@ -96,5 +100,6 @@ def _ask() -> tuple[dict[str, dict[str, Any]], set[str]]:
     return alive, leaving & alive.keys()
 
 
-def _name(node: dict[str, Any]) -> str:
+def node_name(node: dict[str, Any]) -> str:
+    """A node for people: its host, its address, and the first digits of its id."""
     return f"{node.get('NodeManagerHostname') or 'node'} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -50,7 +51,7 @@ class Resources(pydantic.BaseModel):
     def slots(self, nodes: Sequence[Node]) -> int:
         """How many trials run at once on idle nodes with these totals; 0 if not even one fits."""
         need = self.resolved(nodes)
-        places = [need._workers_on(node) for node in nodes]
+        places = [need.workers_on(node) for node in nodes]
         if need.placement == "STRICT_PACK" or need.workers == 1:
             return sum(count // need.workers for count in places)
         if need.placement == "STRICT_SPREAD":
@@ -66,10 +67,13 @@ class Resources(pydantic.BaseModel):
         need = self.resolved(nodes)
         if need.slots(nodes) > 0:
             return
-        there = ", ".join(_described(node) for node in nodes) or "no node"
+        alike = Counter(map(_described, nodes))
+        there = ", ".join(f"{_count(number)} with {node}" for node, number in alike.items()) or "no node"
         gpus = f" and {need.gpus_per_worker:g} GPU" if need.gpus_per_worker else ""
         asked = f"{need.workers} x ({need.cpus_per_worker} CPU{gpus}), placement {need.placement}"
-        raise ClusterError(f"one trial asks for {asked}, but the cluster has {there}: {need._missing(nodes)}")
+        missing, fewer = need._missing(nodes), need._fewer(nodes)
+        way_out = f"; with workers: {fewer} it would fit" if fewer else ""
+        raise ClusterError(f"one trial asks for {asked}, but the cluster has {there}: {missing}{way_out}")
 
     def bundle(self) -> dict[str, float]:
         """What a trial's own process holds, with the GPUs settled."""
@@ -87,7 +91,8 @@ class Resources(pydantic.BaseModel):
         bundle = self.bundle() | ({"GPU": min(2 * gpus, 1.0)} if gpus else {"CPU": 2.0 * self.cpus_per_worker})
         return bundle if fits_on_one(bundle, nodes) else None
 
-    def _workers_on(self, node: Node) -> int:
+    def workers_on(self, node: Node) -> int:
+        """How many workers an idle node holds, with the GPUs settled."""
         count = int(node.get("CPU", 0.0) / self.cpus_per_worker + _ROUNDING)
         gpus = self.gpus_per_worker or 0.0
         if gpus >= 1:
@@ -111,7 +116,14 @@ class Resources(pydantic.BaseModel):
             return f"no single node holds {self.workers} workers (placement: PACK may use several)"
         if self.placement == "STRICT_SPREAD":
             return f"{self.workers} nodes with room are needed (placement: SPREAD may put several workers on one)"
-        return "CPUs and GPUs are not on the same nodes"
+        fit = sum(map(self.workers_on, nodes))
+        room = f"only {fit} of {self.workers} workers find room, each with all of its CPUs and GPUs on one node"
+        return room if fit else "CPUs and GPUs are not on the same nodes"
+
+    def _fewer(self, nodes: Sequence[Node]) -> int:
+        """The most workers that a trial may have to fit; 0 if not even one does."""
+        counts = range(self.workers - 1, 0, -1)
+        return next((count for count in counts if self.model_copy(update={"workers": count}).slots(nodes)), 0)
 
 
 def fits_on_one(bundle: Mapping[str, float], nodes: Sequence[Node]) -> bool:
@@ -124,4 +136,8 @@ def _total(nodes: Sequence[Node], name: str) -> float:
 
 
 def _described(node: Node) -> str:
-    return f"a node with {node.get('CPU', 0.0):g} CPU and {node.get('GPU', 0.0):g} GPU"
+    return f"{node.get('CPU', 0.0):g} CPU and {node.get('GPU', 0.0):g} GPU"
+
+
+def _count(nodes: int) -> str:
+    return "a node" if nodes == 1 else f"{nodes} nodes"

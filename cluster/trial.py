@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 import traceback
@@ -22,12 +23,15 @@ from ray import tune
 from cluster.context import Context, prepare_process, release_memory
 from cluster.faults import kind_of_raised, kind_of_run
 from cluster.mailbox import Job, Message, Place
+from cluster.network import torch_config
 from cluster.scheduler import FINAL, REPORT
 from cluster.work import PAUSED, PREEMPTED, STATUS_OF_REASON, STATUSES, Fault
 
 # How long a train function that was told to stop may take to leave before its workers are killed.
 _LEAVE_SECONDS = 60.0
 _KILLED_SECONDS = 30.0
+
+_NAME_LETTERS = 80
 
 
 class TrialFaultError(Exception):
@@ -61,6 +65,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._slot = ""
         self._gpus = float(config["bundle"].get("GPU", 0.0))
         self._avoid: str | None = config["cell"]["avoid"]
+        self._first = self._name = shown(config["cell"]["name"])
         self._thread: threading.Thread | None = None
         self._running = False
         self._doomed = False  # its ranks will not come to ask for another cell
@@ -83,7 +88,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             self._given = None
         if not self._running:
             return _ended("interrupted", None)
-        message: Message = ray.get(self._mailbox.take.remote(self._slot))
+        # Its name is what Ray's dashboard counts: a finished call for each epoch of the cell, and one that runs.
+        message: Message = ray.get(self._mailbox.take.options(name=self._name).remote(self._slot))
         if message.kind == "epoch":
             return {REPORT: message.metrics}
         self._running = False
@@ -116,11 +122,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing: train functions resume from their own checkpoints."""
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls this process; it asks once, so that only the first cell can be in it."""
+        return f"from {self._first} on"
+
     def _start(self, config: dict[str, Any]) -> None:
         new = self._thread is None or not self._thread.is_alive()
         if new:  # the first cell, or the workers have died while they waited for this one
             self._slot = uuid.uuid4().hex[:12]
         cell = config["cell"]
+        self._name = shown(cell["name"])
         refused = ray.get(self._mailbox.assign.remote(self._slot, cell["key"], _place(), cell["stop"]))
         self._running = refused is None
         if new and self._running:
@@ -156,15 +167,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """The slot's Train run, from the first cell to the last, or to a failing one."""
         try:
             [job] = ray.get(self._mailbox.join.remote(slot))
-            fit(job, self._mailbox_name, slot, self._gpus, self._avoid)
+            fit(job, self._mailbox_name, slot, self._gpus, self._avoid, self._name)
         except BaseException as caught:
             ray.get(self._mailbox.fail.remote(slot, Fault(kind_of_run(caught), _text(caught))))
 
 
-def fit(job: Job, mailbox: str, slot: str, gpus: float, avoid: str | None = None) -> None:
+def fit(job: Job, mailbox: str, slot: str, gpus: float, avoid: str | None = None, first: str = "") -> None:
     """Run the slot's cells through Ray Train until the mailbox closes it; raises what a cell raised.
 
-    `gpus` is what the trial's own process holds; the workers of a group are kept from the node `avoid`.
+    `gpus` is what the trial's own process holds; the workers of a group are kept from the node `avoid`. `first` is the
+    cell that the run is named by.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
@@ -176,10 +188,24 @@ def fit(job: Job, mailbox: str, slot: str, gpus: float, avoid: str | None = None
         placement_strategy=job.placement,
         label_selector=_elsewhere(avoid) if avoid else None,
     )
-    run = RunConfig(name=f"slot-{slot}", storage_path=job.storage, failure_config=FailureConfig(max_failures=0))
+    run = RunConfig(name=run_name(first, slot), storage_path=job.storage, failure_config=FailureConfig(max_failures=0))
     config = {"mailbox": mailbox, "slot": slot, "gpus": gpus or job.gpus_per_worker}
     scaling = grouped if job.workers > 1 else ScalingConfig(num_workers=0)
-    _trainer()(_ranks_loop, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
+    trainer = _trainer()(
+        _ranks_loop, train_loop_config=config, scaling_config=scaling, run_config=run, torch_config=torch_config()
+    )
+    trainer.fit()
+
+
+def shown(name: str) -> str:
+    """A cell's name as Ray's dashboard and logs show it: names come from users."""
+    return "".join(letter if letter.isprintable() else " " for letter in name)[:_NAME_LETTERS]
+
+
+def run_name(first: str, slot: str) -> str:
+    """What the Train run of a slot is called, which goes from its first cell on; it is also a folder's name."""
+    plain = re.sub(r"[^A-Za-z0-9=_+-]+", "-", first).strip("-")[:_NAME_LETTERS]
+    return "-".join(part for part in ("from", plain, "on-slot", slot) if part)
 
 
 def _trainer() -> Any:

@@ -104,7 +104,7 @@ class Session:
     def check(self, campaign: Any) -> None:
         """Whether the campaign can be run and written here; before its ledger says that it is."""
         self.slots()
-        check_before_training([campaign.data], campaign.out, self._connection)
+        check_before_training([campaign.data], campaign.out, self._connection, self._tuning.resources)
 
     def run_plan(self, plan: Any) -> Any:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""

@@ -52,6 +52,27 @@ def test_slots(resources, nodes, slots):
         ({"workers": 2, "cpus_per_worker": 2, "placement": "STRICT_PACK"}, [CPU2, CPU2], "no single node holds 2"),
         ({"workers": 2, "placement": "STRICT_SPREAD"}, [CPU4], "2 nodes with room are needed"),
         ({"gpus_per_worker": 1, "cpus_per_worker": 4}, [CPU4, {"CPU": 1, "GPU": 1}], "not on the same nodes"),
+        # room for each kind in sum, but not where it is needed
+        (
+            {"gpus_per_worker": 3, "workers": 2},
+            [{"CPU": 8, "GPU": 4}, {"CPU": 8, "GPU": 2}],
+            "only 1 of 2 workers find",
+        ),
+        (
+            {"workers": 2, "cpus_per_worker": 3},
+            [CPU4, CPU2],
+            "only 1 of 2 workers find room, each with all of its CPUs",
+        ),
+        ({"gpus_per_worker": 0.5, "cpus_per_worker": 8}, [{"CPU": 4, "GPU": 1}], "a worker needs 8 CPU on one node"),
+        ({"gpus_per_worker": 0.5, "cpus_per_worker": 2}, [CPU4, {"CPU": 1, "GPU": 1}], "not on the same nodes"),
+        # on nodes of eight GPUs
+        ({"gpus_per_worker": 16}, [GPU8, GPU8], "a worker needs 16 GPU on one node, the largest has 8"),
+        ({"workers": 17}, [GPU8, GPU8], "17 GPU are needed, 16 are there; with workers: 16 it would fit"),
+        ({"workers": 9, "placement": "STRICT_PACK"}, [GPU8, GPU8], "no single node holds 9 workers"),
+        ({"workers": 3, "placement": "STRICT_SPREAD"}, [GPU8, GPU8], "3 nodes with room are needed"),
+        ({"workers": 16}, [{"CPU": 8, "GPU": 16}], "16 CPU are needed, 8 are there; with workers: 8 it would fit"),
+        # what is there
+        ({"gpus_per_worker": 16}, [CPU2, GPU8, GPU8], "a node with 2 CPU and 0 GPU, 2 nodes with 64 CPU and 8 GPU"),
         ({}, [], "the cluster has no node"),
     ],
 )
@@ -59,6 +80,27 @@ def test_check_says_what_is_missing(resources, nodes, said):
     with pytest.raises(ClusterError, match="one trial asks for") as caught:
         Resources(**resources).check(nodes)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "fewer"),
+    [
+        ({"workers": 16}, [GPU8], 8),
+        ({"workers": 9, "placement": "STRICT_PACK"}, [GPU8, GPU8], 8),
+        ({"workers": 3, "placement": "STRICT_SPREAD"}, [GPU8, GPU8], 2),
+        ({"workers": 2, "cpus_per_worker": 3}, [CPU4, CPU2], 1),
+        ({"workers": 2, "gpus_per_worker": 1}, [CPU4], None),  # not even one
+        ({"cpus_per_worker": 5}, [CPU4], None),
+    ],
+)
+def test_the_number_of_workers_that_would_fit_is_said_and_fits(resources, nodes, fewer):
+    with pytest.raises(ClusterError) as caught:
+        Resources(**resources).check(nodes)
+    assert ("it would fit" in str(caught.value)) == bool(fewer)
+    if fewer:
+        assert f"; with workers: {fewer} it would fit" in str(caught.value)
+        assert Resources(**{**resources, "workers": fewer}).slots(nodes) >= 1
+        assert Resources(**{**resources, "workers": fewer + 1}).slots(nodes) == 0
 
 
 def test_check_passes_what_fits():
