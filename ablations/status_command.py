@@ -1,4 +1,4 @@
-"""``altformer status``: how far a matrix is, also from another shell while it runs."""
+"""``altformer status``: how far a matrix is, also from another shell while it runs; or a cluster's jobs."""
 
 from __future__ import annotations
 
@@ -41,14 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a matrix, or its name below --out (the beginning is enough: depth); without it: all of them",
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where matrices are found (default: runs)")
+    parser.add_argument(
+        "--address",
+        metavar="URL",
+        help="the jobs of the cluster with this dashboard instead (http://HEAD:8265); RUN is the id of one",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (without RUN: a list)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the state of one matrix cell by cell, or of all in a line each."""
+    """Print the state of one matrix cell by cell, or of all in a line each; with an address, of a cluster's jobs."""
     from ablations.folders import all_matrices, find_matrix
+    from ablations.job_status import print_jobs
     from ablations.status import status_of
 
+    if args.address is not None:
+        print_jobs(args.address, args.run, args.json)
+        return 0
     if args.run is not None:
         status = status_of(find_matrix(args.run, args.out))
         if args.json:

@@ -1,0 +1,158 @@
+"""``altformer submit``: run matrices as a job on a cluster that is elsewhere, through Ray Jobs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations import command
+from ablations.matrix import ALL, PACKAGE, load_matrices
+from altformer.errors import UserError
+from experiments.logs_command import ADDRESS, attached_again, find_jobs, follow_job
+
+if TYPE_CHECKING:
+    from cluster.job_upload import Upload
+    from cluster.jobs import Jobs
+
+NOT_SENT = "Ray writes what a job is sent into its logs; set it where the cluster's head is started"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: those of ``altformer ablate``, which the job is given, and a few of the submission's own."""
+    command.add_arguments(parser)
+    for action in parser._actions:
+        if action.dest == "address":
+            action.metavar, action.help = "URL", ADDRESS
+        elif action.dest == "out":
+            action.help = "parent of everything written: an absolute path that every node sees (required)"
+    parser.add_argument("--no-follow", action="store_true", help="return as soon as the job is submitted")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="an environment variable of the job, with its value here unless one is given; not for secrets",
+    )
+    parser.add_argument("--python", default="python", help="Python of the head node (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, upload, submit, follow; the job's exit code, 130 / 143 where the following is ended, 2 for a mistake."""
+    from ablations.job_project import check_taken_along, name_there, project_of
+    from ablations.submission_check import check
+    from altformer.data.datasets import data_dir
+    from cluster.job_upload import look_at
+
+    out = shared_out(args.out)
+    environment = given_environment(args)
+    matrices = load_matrices(args.files)
+    checked = check(matrices, args)
+    root = project_of(matrices)
+    upload = None if root is None else look_at(root, [out, data_dir().absolute()])
+    if upload is not None:
+        check_taken_along(matrices, checked.files, upload)
+    job_command = entrypoint(args, [name_there(given, upload) for given in args.files])
+    jobs = find_jobs(args.address)
+    name = ALL if ALL in args.files else matrices[0].slug if len(matrices) == 1 else "several"
+    job_id = job_id_of(name, checked.dataset, time.localtime())
+    print(f"Cluster: {jobs.address}\n{_taken_along(upload)}", flush=True)
+    metadata = {"matrix": ", ".join(matrix.name for matrix in matrices), "out": str(out), **_commit(upload)}
+    try:
+        jobs.submit(job_id, job_command, environment, upload, metadata)
+    except KeyboardInterrupt:
+        print(f"\naltformer: interrupted while it submitted; {_see(jobs, job_id)} says whether it did", file=sys.stderr)
+        return 130
+    print(f"Submitted: {job_id}", flush=True)
+    if args.no_follow:
+        print(attached_again(jobs, job_id))
+        return 0
+    return follow_job(jobs, job_id)
+
+
+def entrypoint(args: argparse.Namespace, names: Sequence[str]) -> str:
+    """The job's command line: ``altformer ablate`` with the options given here, from the uploaded sources.
+
+    A module that is run lies in the current folder first, so these win over an installed package. `exec` leaves no
+    shell between Ray and the command, whose signals and exit code it would have to hand on.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    command.add_arguments(parser)
+    options = ["--address=auto", f"--out={args.out}"]
+    for action in parser._actions:
+        value = getattr(args, action.dest)
+        if not action.option_strings or action.dest in ("address", "out") or value == action.default:
+            continue
+        name = action.option_strings[-1]
+        if action.nargs == 0:
+            options.append(name)
+        else:
+            options += [f"{name}={one}" for one in (value if isinstance(value, list) else [value])]
+    return "exec " + shlex.join([args.python, "-m", "experiments.cli", "ablate", *names, *options])
+
+
+def shared_out(out: Path) -> Path:
+    """``--out`` as it is on the cluster; UserError unless it is absolute."""
+    if not out.is_absolute():
+        raise UserError(
+            f"--out must be an absolute path on storage that every node of the cluster sees, got '{out}': a job's own "
+            "folder is removed after it"
+        )
+    return out
+
+
+def given_environment(args: argparse.Namespace) -> dict[str, str]:
+    """The variables of ``--env``, MLflow's address and Ray's authentication; UserError for a secret or no name."""
+    from cluster.connection import authenticate
+    from cluster.redaction import is_secret_name, redact
+    from cluster.tracking_location import resolve
+
+    authenticate(create_token=False)
+    given = {"RAY_AUTH_MODE": mode} if (mode := os.environ.get("RAY_AUTH_MODE")) else {}
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip() and not args.no_mlflow:
+        location = resolve(args.out)
+        given["MLFLOW_TRACKING_URI"] = location.uri
+        if location.shown != location.uri:
+            raise UserError(f"MLFLOW_TRACKING_URI={location.shown} holds a password, and {NOT_SENT}, or --no-mlflow")
+    for text in args.env:
+        name, is_given, value = text.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UserError(f"--env takes NAME=VALUE or NAME, got '{redact(text)}'")
+        if not is_given and name not in os.environ:
+            raise UserError(f"--env {name}: the variable is not set here; give its value, --env {name}=VALUE")
+        given[name] = value if is_given else os.environ[name]
+        if is_secret_name(name) or redact(given[name], {}) != given[name]:
+            raise UserError(f"--env {name}: this looks like a secret, and {NOT_SENT}")
+    return given
+
+
+def job_id_of(name: str, dataset: str, at: time.struct_time) -> str:
+    """A readable id, as ``depth-METR-LA-20260131-173000``."""
+    return f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', dataset)[:40]}-{time.strftime('%Y%m%d-%H%M%S', at)}"
+
+
+def _commit(upload: Upload | None) -> dict[str, str]:
+    """The commit of our sources where they go along: what arrives is no checkout any more."""
+    from experiments.provenance import git_state
+
+    state = git_state() if upload is not None and upload.holds(PACKAGE / "__init__.py") else {"git_commit": None}
+    if state["git_commit"] is None:
+        return {}
+    return {"commit": state["git_commit"] + (" with changes" if state["git_dirty"] else "")}
+
+
+def _taken_along(upload: Upload | None) -> str:
+    if upload is None:
+        return "Sources: those that are installed on the cluster"
+    ours = (upload.root / "altformer" / "__init__.py").is_file()
+    return f"Uploading {upload}" + ("" if ours else "; altformer itself is the one that is installed on the cluster")
+
+
+def _see(jobs: Jobs, job_id: str) -> str:
+    return f"`altformer status {job_id} --address {shlex.quote(jobs.address)}`"
