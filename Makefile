@@ -19,7 +19,7 @@ OPTIONS = --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
 ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-faults chaos check bench simulations results mlflow-ui dashboard clean tune \
+.PHONY: help setup test test-all test-faults chaos check audit bench simulations simulate results mlflow-ui mlflow-server dashboard monitoring cluster-up cluster-down clean tune \
 	baselines \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
 	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
@@ -111,12 +111,26 @@ chaos: $(STAMP) ## ten minutes of random kills on a local cluster of three nodes
 check: $(STAMP) ## lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+AUDIT := $(VENV)/audit
+$(AUDIT)/bin/pip-audit: $(STAMP)
+	@$(BIN)/python -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+
+audit: $(AUDIT)/bin/pip-audit ## known holes in the pinned packages, by pip-audit; needs the network
+	@$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off --timeout 10
+
 bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
 	@$(BIN)/python -m benchmarks
 
 simulations: $(STAMP) ## measure what statistics and early stopping are worth; rewrites their tables in docs and results
 	@$(BIN)/python -m benchmarks.statistics_simulation
 	@$(BIN)/python -m benchmarks.early_stopping_simulation
+
+simulate: NODES = 125
+simulate: GPUS = 8
+simulate: CELLS = 10000
+simulate: $(STAMP) ## how far one driver goes, by simulation (NODES=125 GPUS=8 CELLS=10000); rewrites its tables in docs
+	@$(BIN)/python -m benchmarks.scale_simulation --nodes $(NODES) --gpus $(GPUS) --cells $(CELLS)
 
 RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)
@@ -132,8 +146,21 @@ results: $(STAMP) ## run all matrices and the tuning plan anew (quick; depth thr
 mlflow-ui: $(STAMP) ## open the MLflow pages of the runs on this machine
 	@$(ALTFORMER) mlflow-ui --out $(OUT)
 
+mlflow-server: $(STAMP) ## one MLflow for all nodes; more with ARGS='--auth --host 0.0.0.0 --name HOSTNAME'
+	@$(ALTFORMER) mlflow-server --out $(OUT) $(ARGS)
+
 dashboard: $(STAMP) ## show where the Ray dashboard is
 	@$(ALTFORMER) dashboard
+
+monitoring: $(STAMP) ## Prometheus for the Ray cluster on this machine (or ADDRESS=...), until Ctrl-C
+	@$(ALTFORMER) monitoring $(if $(ADDRESS),--address $(ADDRESS))
+
+NODES ?= 2
+cluster-up: $(STAMP) ## a Ray cluster of NODES=2 nodes on this machine; run on it with ADDRESS=auto
+	@$(ALTFORMER) cluster up --nodes $(NODES) $(ARGS)
+
+cluster-down: $(STAMP) ## end it
+	@$(ALTFORMER) cluster down
 
 clean: ## remove caches and build leftovers (neither .venv nor runs)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ from ablations.plan import Plan, PlannedCell
 from ablations.tracking import MatrixTracker
 from cluster.budget import Budget
 from cluster.connection import Connection
+from cluster.metrics import Metrics
 from cluster.progress import progress_listener
 from cluster.runner import run_cells
 from cluster.work import Ended, Fault, FaultKind, Listener, Outcome, Work
@@ -84,6 +85,7 @@ def run_unsettled(
             failures,
             Events(plan.folder, plan.matrix.objective),
             tracker.listener,
+            Metrics(plan.folder.name, plan.matrix.objective),
             progress_listener(plan.matrix.objective),
         ],
         metric=plan.matrix.objective,

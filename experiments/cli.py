@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 from altformer.errors import UserError, unknown_name
 from altformer.files import DiskFullError
 from cluster.errors import ClusterError, RayGoneError
+from cluster.redaction import redact
 from experiments.signals import Terminated
 
 
@@ -42,6 +43,9 @@ class Parser(argparse.ArgumentParser):
 # name -> module, one line of help; the only place where ablations is known here, by name
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
+    "submit": ("ablations.submit_command", "run a matrix as a job on a Ray cluster that is elsewhere"),
+    "logs": ("experiments.logs_command", "print what a job on a cluster has printed, or follow it"),
+    "stop": ("experiments.stop_command", "end a job on a cluster; its running cells leave with a checkpoint"),
     "report": ("ablations.report_command", "write the report of a finished matrix anew, or a page over several"),
     "compare": ("ablations.compare_command", "set two cells or two arms side by side"),
     "promote": ("ablations.promote_command", "register the best cell of a matrix as a model in MLflow"),
@@ -57,7 +61,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("experiments.data_command", "list, fetch, describe and check data sets"),
     "sync": ("experiments.sync_command", "bring to MLflow what could not be logged there"),
     "mlflow-ui": ("experiments.mlflow_ui_command", "open the MLflow pages of the runs"),
+    "mlflow-server": ("experiments.mlflow_server_command", "run the MLflow server that all nodes log to"),
     "dashboard": ("experiments.dashboard_command", "show where the Ray dashboard is"),
+    "cluster": ("experiments.cluster_command", "start a local cluster, or render files that start one elsewhere"),
+    "monitoring": ("experiments.monitoring_command", "run Prometheus for a running Ray cluster"),
 }
 
 
@@ -75,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     except Terminated:
         print(f"altformer: terminated; {goes_on}", file=sys.stderr)
         return 143
-    except (UserError, ClusterError) as error:
-        print(f"altformer: {error}", file=sys.stderr)
+    except (UserError, ClusterError) as error:  # it may quote what a user's own code or a server has said
+        print(f"altformer: {redact(str(error))}", file=sys.stderr)
         return 2
     except DiskFullError as error:
         print(f"altformer: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What watches a Ray cluster from outside: Prometheus, and Grafana's files."""
