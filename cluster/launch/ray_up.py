@@ -31,7 +31,7 @@ def aws(config: ClusterConfig) -> dict[str, str]:
     lines = [
         f"{config.name} on AWS, on machines that pull {config.image}.",
         _TOKEN_NOTE,
-        *_commands(config, file, "altformer"),
+        *_commands(config, file, "altformer", f"ray down {file}"),
     ]
     if not config.aws.nfs:
         lines.append(f"aws.nfs is not set: {config.storage} is a folder of its own on each machine, and runs need one.")
@@ -42,20 +42,29 @@ def aws(config: ClusterConfig) -> dict[str, str]:
 
 def machines(config: ClusterConfig) -> dict[str, str]:
     """A `ray up` file for own machines with a shared folder, where the environment is."""
-    file = f"{config.name}-machines.yaml"
+    file, bins = f"{config.name}-machines.yaml", f"{config.venv}/bin"
     lines = [
         f"{config.name} on own machines, which all see {config.venv}.",
         _TOKEN_NOTE,
-        *_commands(config, file, f"{config.venv}/bin/altformer"),
+        *_commands(config, file, f"{bins}/altformer", f"{_stop(config)}; ray down {file}"),
     ]
     return {file: documents("\n".join(lines), _machines(config))}
 
 
-def _commands(config: ClusterConfig, file: str, program: str) -> list[str]:
+def _stop(config: ClusterConfig) -> str:
+    """Ends Ray on every machine: `ray down` stops a Ray on the head's own PATH only, and forgets the others."""
+    ours = config.machines
+    ssh = f"ssh -i {ours.ssh_key}" if ours.ssh_key else "ssh"
+    hosts = " ".join([ours.head, *ours.workers])
+    return f"for host in {hosts}; do {ssh} {ours.user}@$host {shlex.quote(f'{config.venv}/bin/ray')} stop; done"
+
+
+def _commands(config: ClusterConfig, file: str, program: str, end: str) -> list[str]:
     matrix = shlex.join([program, "ablate", *config.ablate, "--address", "auto", "--out", config.out])
     return [
-        f"Start: ray up {file}    Look: ray dashboard {file}    End: ray down {file}",
+        f"Start: ray up {file}    Look: ray dashboard {file}",
         f"Run: ray exec {file} {shlex.quote(matrix)}",
+        f"End: {end}",
     ]
 
 

@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import yaml
 
 from cluster.launch.config import ClusterConfig
 from cluster.launch.ray_up import machines
-from tests.cluster.launch.ssh_machines import SshMachines
+from tests.cluster.launch.ssh_machines import OPTIONS, SshMachines
 from tests.faults.harness import SETTINGS
 
 BIN = Path(sys.executable).parent
@@ -69,10 +68,12 @@ def test_a_matrix_runs_on_machines_that_ray_up_has_reached_by_ssh(tmp_path: Path
         ray("exec", name, words.strip("'"))
         records = [json.loads(path.read_text()) for path in (storage / "runs" / "cells").glob("*/record.json")]
         assert len(records) == 4
+        [end] = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("# End: ")]
+        loop, down = end.rsplit("; ", 1)
+        options = " ".join(f"-o {option}" for option in OPTIONS)
+        subprocess.run(["bash", "-c", loop.replace("ssh -i", f"ssh {options} -i")], check=True, timeout=120)
+        assert down == f"ray down {name}"
         ray("down", "--yes", name)
-        until = time.monotonic() + 150  # a worker notices within a minute or two that its head is gone
-        while there.processes() and time.monotonic() < until:
-            time.sleep(1)
         assert there.processes() == []
 
 
