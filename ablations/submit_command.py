@@ -128,7 +128,7 @@ def given_environment(args: argparse.Namespace) -> dict[str, str]:
             raise UserError(f"--env {name}: the variable is not set here; give its value, --env {name}=VALUE")
         given[name] = value if is_given else os.environ[name]
         if is_secret_name(name) or redact(given[name], {}) != given[name]:
-            raise UserError(f"--env {name}: this looks like a secret, and {NOT_SENT}")
+            raise UserError(f"--env {name} looks like a secret, and {NOT_SENT}")
     return given
 
 

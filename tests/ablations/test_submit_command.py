@@ -158,8 +158,14 @@ def test_where_altformer_is_installed_without_a_checkout_nothing_is_uploaded(pro
         (["matrices/rates.yaml", "--out", "/s", "--sedes", "2"], "unknown option '--sedes'.*did you mean '--seeds'"),
         (["matrices/rates.yaml", "--out", "/s", "--env", "A B=1"], "--env takes NAME=VALUE or NAME, got 'A B=1'"),
         (["matrices/rates.yaml", "--out", "/s", "--env", "UNSET_HERE"], "--env UNSET_HERE: the variable is not set"),
-        (["matrices/rates.yaml", "--out", "/s", "--env", "MY_TOKEN=planted-secret"], "--env MY_TOKEN: this looks like"),
-        (["matrices/rates.yaml", "--out", "/s", "--env", "DB=pg://me:planted-secret@h/d"], "--env DB: this looks like"),
+        (
+            ["matrices/rates.yaml", "--out", "/s", "--env", "MY_TOKEN=planted-secret"],
+            "--env MY_TOKEN looks like a secret, and",
+        ),
+        (
+            ["matrices/rates.yaml", "--out", "/s", "--env", "DB=pg://me:planted-secret@h/d"],
+            "--env DB looks like a secret, and",
+        ),
     ],
 )
 def test_mistakes_are_said_before_the_cluster_is_asked(arguments, said, project, capsys, monkeypatch):

@@ -53,8 +53,8 @@ BY_FORM = {
     "Hugging Face": "hf_" + "a1B2" * 9,
     "Slack": "xoxb-" + "1234567890-abcdef",
     "JWT": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0." + "c2lnbmF0dXJl",
-    "a private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----",
-    "half a private key": "-----BEGIN PRIVATE KEY-----\nMIIE\nabc=",
+    "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----",
+    "half a private key": "-----BEGIN " + "PRIVATE KEY-----\nMIIE\nabc=",
 }
 
 
