@@ -255,8 +255,9 @@ class Tracker(NoTracker):
     def _record(self, kind: str, **event: Any) -> None:
         with safely():
             self._used = True
-            texts = redacted({key: event[key] for key in _TEXTS & event.keys()})
-            self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event, **texts})
+            if texts := _TEXTS & event.keys():  # an epoch, of which there are most, has none
+                event |= redacted({key: event[key] for key in texts})
+            self._journal.append({"kind": kind, "t": milliseconds(time.time()), **event})
             self._writer.wake()
 
 
