@@ -59,6 +59,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         write_text(path, markdown(shown, command))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    path: Path | None = config.getoption("faults_report", None)
+    if path is not None and path.is_file():
+        terminalreporter.write_line(path.read_text())
+
+
 class FaultTable:
     """Where a test says what it has measured."""
 
