@@ -118,7 +118,7 @@ def _secrets_of(environment: Mapping[str, str]) -> frozenset[str]:
     """Values by their variable's name, and passwords in addresses."""
     found: set[str] = set()
     for name, value in environment.items():
-        if is_secret_name(name):
+        if is_secret_name(name) and name != "PWD":  # the shell's working directory
             found.add(value)
         elif "://" in value and "@" in value:
             found.add(_password(value))

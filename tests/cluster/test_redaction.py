@@ -84,8 +84,10 @@ def test_variables_that_hold_no_secret_and_short_values_stay() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "X_TOKEN": "1",
         "HOME": "/home",
+        "PWD": "/home/me/runs",
+        "OLDPWD": "/home/me/data",
     }
-    text = "/home/me/token false 1 /home"
+    text = "/home/me/token false 1 /home /home/me/runs/cells /home/me/data"
     assert redact(text, plain) == text
 
 
