@@ -32,7 +32,7 @@ from altformer.training.batches import Share, epoch_steps, mixed_seed, own_share
 from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
 from altformer.training.config import selection_metric
 from altformer.training.context import Context
-from altformer.training.memory import keep_freed_memory
+from altformer.training.memory import forget_gpu_peak, gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import Optimizer, make_optimizer
 from altformer.training.part import Part
@@ -84,6 +84,7 @@ def train(
     """
     if context.device.type == "cpu":
         keep_freed_memory()
+    forget_gpu_peak(context.device)
     torch.manual_seed(config.seed)
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
     objective = make_objective(config.training, teacher, windows)
@@ -111,7 +112,7 @@ def train(
         if not math.isfinite(trained["train_loss"]):
             return end("diverged")
         val = score(forecaster, windows, "val", config.dataset.val_stride, context.rank, context.world_size)
-        metrics = {"epoch": progress.epoch + 1, **trained, **flatten("val", val)}
+        metrics = {"epoch": progress.epoch + 1, **trained, **flatten("val", val), **gpu_peak(context.device)}
         metrics["epoch_seconds"] = time.perf_counter() - began
         if selection_metric(config.training) not in metrics:
             raise UserError("no target of the validation part is observed: there is nothing to select an epoch by")

@@ -130,6 +130,7 @@ class Guard:
         slots = self._resources.slots(self._nodes.resources)
         if slots != self._queue.slots:
             self._matrix.tell("notice", f"{slots} cells at once from now on, after {self._queue.slots}")
+            self._matrix.tell("slots_changed", slots)
             self._queue.slots = slots
         if change.lost or change.came:
             self._queue.double_bundle = self._resources.double_bundle(self._nodes.resources)

@@ -43,17 +43,22 @@ STATUSES: Mapping[str, tuple[str, ...]] = {
 #: name -> what it is, and its tags besides `matrix`
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "altformer_cells": ("Cells of the run by status", ("status",)),
-    "altformer_slots": ("Cells that can run at once, as of the start of the run", ()),
+    "altformer_slots": ("Cells that can run at once", ()),
     "altformer_retries": ("Attempts at cells of the run that were followed by another, by what ended them", ("fault",)),
     "altformer_objective": ("Latest value of the metric that arms are compared by", ("metric", "arm", "seed")),
     "altformer_epoch": ("The last epoch that a running or paused cell has ended", ("arm", "seed")),
     "altformer_epochs_planned": ("The epochs that a running or paused cell is to have at most", ("arm", "seed")),
     "altformer_samples_per_second": ("Training samples a second in the last epoch of a running cell", ("arm", "seed")),
     "altformer_epoch_seconds": ("Seconds that the last epoch of a running cell took", ("arm", "seed")),
+    "altformer_gpu_memory_bytes": ("The most that tensors of a running cell have taken on a GPU", ("arm", "seed")),
 }
 
 # Of what a cell reports: gauge by key. Told while the cell has its slot.
-_SPEEDS = {"samples_per_second": "altformer_samples_per_second", "epoch_seconds": "altformer_epoch_seconds"}
+_WHILE_IT_RUNS = {
+    "samples_per_second": "altformer_samples_per_second",
+    "epoch_seconds": "altformer_epoch_seconds",
+    "gpu_memory_bytes": "altformer_gpu_memory_bytes",
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,11 @@ class Metrics(Tally):
             super().matrix_started(works, slots)
         self._thread.start()
 
+    def slots_changed(self, slots: int) -> None:
+        """More or fewer cells at once."""
+        with self._lock:
+            super().slots_changed(slots)
+
     def cell_started(self, work: Work) -> None:
         """It runs."""
         with self._lock:
@@ -101,7 +111,7 @@ class Metrics(Tally):
         """Keep what is told of an epoch."""
         with self._lock:
             super().cell_epoch(work, metrics)
-            found = [(key, metrics.get(key)) for key in (self.metric, *_SPEEDS)]
+            found = [(key, metrics.get(key)) for key in (self.metric, *_WHILE_IT_RUNS)]
             self._latest[work.key] = {key: float(value) for key, value in found if _is_finite(value)}
 
     def cell_paused(self, work: Work) -> None:
@@ -156,7 +166,7 @@ class Metrics(Tally):
             if row.work.epochs is not None:
                 yield self._sample("altformer_epochs_planned", row.work.epochs, **cell)
         if row.status == "running":
-            for name, gauge in _SPEEDS.items():
+            for name, gauge in _WHILE_IT_RUNS.items():
                 if name in latest:
                     yield self._sample(gauge, latest[name], **cell)
 

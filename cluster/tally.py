@@ -34,8 +34,12 @@ class Tally(Listener):
     def matrix_started(self, works: Sequence[Work], slots: int) -> None:
         """Start with every cell waiting."""
         self.rows = {work.key: Row(work) for work in works}
-        self.slots = max(slots, 1)
+        self.slots = slots
         self.began = self._clock()
+
+    def slots_changed(self, slots: int) -> None:
+        """More or fewer cells at once from now on."""
+        self.slots = slots
 
     def cell_started(self, work: Work) -> None:
         """The cell runs from now, or goes on after a pause or a lost attempt."""
@@ -98,7 +102,7 @@ class Tally(Listener):
         known = [seconds for seconds in waits if seconds is not None]
         if len(slots) < len(free) or len(known) < len(waits):
             return None
-        slots += [0.0] * (self.slots - len(slots))
+        slots += [0.0] * (max(self.slots, 1) - len(slots))
         heapq.heapify(slots)
         for seconds in known:
             heapq.heapreplace(slots, slots[0] + seconds)

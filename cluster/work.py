@@ -165,6 +165,9 @@ class Listener:
     def matrix_started(self, works: Sequence[Work], slots: int) -> None:
         """All cells to run, in order, and how many run at once."""
 
+    def slots_changed(self, slots: int) -> None:
+        """Nodes have come or gone: so many cells can run at once from now on."""
+
     def cell_started(self, work: Work) -> None:
         """The cell has a slot and trains."""
 

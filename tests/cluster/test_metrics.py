@@ -21,7 +21,14 @@ def work(arm: str, seed: int = 0, epochs: int | None = 4) -> Work:
 
 
 LOW, HIGH = work("low"), work("high")
-EPOCH = {"epoch": 2, "val_mae": 1.5, "val_mape": 9.0, "samples_per_second": 64.0, "epoch_seconds": 2.0}
+EPOCH = {
+    "epoch": 2,
+    "val_mae": 1.5,
+    "val_mape": 9.0,
+    "samples_per_second": 64.0,
+    "epoch_seconds": 2.0,
+    "gpu_memory_bytes": 7,
+}
 
 
 class Told:
@@ -59,6 +66,8 @@ def test_every_status_is_told_also_those_that_no_cell_has() -> None:
     listens.cell_paused(HIGH)
     assert values(listens, "altformer_cells", "status") == {**expected, "running": 1.0, "paused": 1.0}
     assert values(listens, "altformer_slots", "matrix") == {"rates-1a2b3c": 2.0}
+    listens.slots_changed(0)
+    assert values(listens, "altformer_slots", "matrix") == {"rates-1a2b3c": 0.0}
     listens.cell_retried(LOW, Fault("died", "gone"), 1)
     assert values(listens, "altformer_cells", "status") == {**expected, "queued": 1.0, "paused": 1.0}
 
@@ -72,8 +81,8 @@ def test_of_a_cell_that_has_ended_the_speeds_are_gone_and_what_it_found_stays_on
         listens.cell_started(each)
         listens.cell_epoch(each, EPOCH)
     listens.cell_ended(LOW, Ended(status))
-    for gauge in ("altformer_samples_per_second", "altformer_epoch_seconds", "altformer_epoch"):
-        assert set(values(listens, gauge, "arm", "seed")) == {"high 0"}, gauge
+    for gauge in ("samples_per_second", "epoch_seconds", "gpu_memory_bytes", "epoch"):
+        assert set(values(listens, f"altformer_{gauge}", "arm", "seed")) == {"high 0"}, gauge
     kept = {"low 0"} if status in ("done", "stopped") else set()
     assert set(values(listens, "altformer_objective", "arm", "seed")) == {"high 0", *kept}
     assert values(listens, "altformer_cells", "status")[status] == 1.0
@@ -92,6 +101,7 @@ def test_an_epoch_is_told_by_arm_and_seed_with_what_was_reported() -> None:
         "altformer_epochs_planned": (tags, 4.0),
         "altformer_samples_per_second": (tags, 64.0),
         "altformer_epoch_seconds": (tags, 2.0),
+        "altformer_gpu_memory_bytes": (tags, 7.0),
     }
 
 

@@ -33,7 +33,7 @@ ARMS = {
     QUOTED: {"lr": 3e-3, "epochs": 4},
     "nan": {"model": {"class": "tests.faults.models:NanAtStep", "step": 3}},
 }
-EMPTY_WITHOUT_GPUS = re.compile(r"ray_(node_g|component_gpu)")
+EMPTY_WITHOUT_GPUS = re.compile(r"ray_(node_g|component_gpu|altformer_gpu)")
 WITHIN = 150.0  # Ray reports every 10 s and Prometheus asks every 10 s
 
 

@@ -16,11 +16,14 @@ class WhenBegun(Listener):
     """Does something at the first epoch, in the driver."""
 
     def __init__(self, do):
-        self._do, self.said = do, []
+        self._do, self.said, self.slots = do, [], []
 
     def cell_epoch(self, work, metrics):
         do, self._do = self._do, lambda: None
         do()
+
+    def slots_changed(self, slots):
+        self.slots.append(slots)
 
     def notice(self, text):
         self.said.append(text)
@@ -36,5 +39,6 @@ def test_a_node_that_joins_takes_cells_at_once(tmp_path):
     results = [ended.result for ended in outcome.ended.values()]
     assert outcome.slots == 1
     assert joins.said == ["2 cells at once from now on, after 1"]
+    assert joins.slots == [2]
     assert len({node for result in results for node in result["nodes"]}) == 2
     assert most_at_once(results) == (2, 1)
