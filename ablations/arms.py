@@ -56,16 +56,16 @@ def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dic
     itself.
     """
     resolved: dict[str, Resolved] = {}
+    named: dict[str, str] = {}  # by what its configuration looks like; to compare all pairs takes long with many arms
     for arm in arms:
         try:
             configuration = resolve(arm)
         except UserError as error:
             raise UserError(f"{arm.where}: arm '{arm.name}': {error}") from None
-        for name, other in resolved.items():
-            if other == configuration:
-                raise UserError(
-                    f"{arm.where}: arms '{name}' and '{arm.name}' are one configuration under two names; remove one"
-                )
+        if (name := named.setdefault(repr(configuration), arm.name)) != arm.name:
+            raise UserError(
+                f"{arm.where}: arms '{name}' and '{arm.name}' are one configuration under two names; remove one"
+            )
         resolved[arm.name] = configuration
     return resolved
 

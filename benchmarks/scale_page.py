@@ -64,9 +64,7 @@ def _ends(last: Numbers, store: Mapping[str, Any], tune: Mapping[str, Any] | Non
     if last["plot_seconds"]:
         yield cells("plots for MLflow", 1 / last["plot_seconds"])
     if tune is not None:
-        yield epochs("Ray Tune in the driver, at first", reports_each_second(tune, 0.0))
-        count, seconds = [*tune["choose_seconds"].items()][-1]
-        yield epochs(f"Ray Tune in the driver, after {int(count):,} trials", reports_each_second(tune, seconds))
+        yield epochs("Ray Tune in the driver", 1 / tune["driver_cpu_per_epoch"])
         yield cells("Ray Tune in the driver", 1 / tune["driver_cpu_per_cell"])
     yield epochs("our own code in the driver", last["epochs_reported"] / driver_seconds(last))
     share = _share_of(last, last["peak_MB"])
@@ -174,13 +172,6 @@ def _measured(tune: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     yield "processor seconds of the driver for each further epoch", f"{tune['driver_cpu_per_epoch']:.4f}"
     yield "seconds of the clock for each further epoch, all slots busy", f"{tune['seconds_per_epoch']:.4f}"
     yield "the driver's memory grows by, a cell", f"{tune['megabytes_per_cell']:.2f} MB"
-    for count, seconds in tune["choose_seconds"].items():
-        yield f"looking for the trial to start, at each event, among {int(count):,} trials", f"{1000 * seconds:.2f} ms"
-
-
-def reports_each_second(tune: Mapping[str, Any], looking: float) -> float:
-    """That Tune takes in the driver, by its processor time, where it looks for the next trial for so many seconds."""
-    return float(1 / (tune["driver_cpu_per_epoch"] + looking))
 
 
 def driver_seconds(one: Numbers) -> float:

@@ -17,21 +17,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from altformer.files import write_text
 from benchmarks.scale_costs import resident_megabytes
 from benchmarks.scale_simulation import PAGE, TUNE, origin
-from benchmarks.scale_views import seconds_of
 from cluster.connection import Connection, connect
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import FutilityScheduler, NoScheduler, Scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Ended, Listener, TrialContext, Work
 
 MANY_EPOCHS = 40
-COUNTS = (300, 1000, 10_000)  # of trials that Tune looks through
 
 
 def train(payload: dict[str, Any], shared: Any, context: TrialContext) -> dict[str, Any]:
@@ -101,15 +98,6 @@ def figures(single: Ends, many: Ends, epochs: int) -> dict[str, float]:
     }
 
 
-def choose_seconds(count: int) -> float:
-    """What a step of Tune spends, among so many ended trials, to ask our schedulers which trial to start."""
-    trials = [SimpleNamespace(status="TERMINATED") for _ in range(count)]
-    controller = SimpleNamespace(get_trials=lambda: trials)
-    schedulers: Sequence[Scheduler] = (NoScheduler(), FutilityScheduler(()))
-    tunes = [one.build("val_mae", "min", lambda key, why: None) for one in schedulers]
-    return max(seconds_of(lambda tune=tune: tune.choose_trial_to_run(controller)) for tune in tunes)  # type: ignore[misc]
-
-
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tune_cost", description=__doc__)
@@ -129,7 +117,6 @@ def main() -> int:
         "cells": args.cells,
         "slots": args.slots,
         **figures(single, many, MANY_EPOCHS),
-        "choose_seconds": {str(count): choose_seconds(count) for count in COUNTS},
     }
     write_text(args.out, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

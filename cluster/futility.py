@@ -68,10 +68,14 @@ class Race:
     ) -> None:
         self._values = {key: list(known.values) for key, known in history.items()}
         self._over = {key: known.status for key, known in history.items() if known.status is not None}
-        self._arms = [_Arm(contest, cells) for contest in contests for cells in contest.arms.values()]
+        self._arms: dict[str, list[_Arm]] = {}  # by cell
         self._free = {key for contest in contests for key in contest.baseline.values()} | never
-        for arm in self._arms:
-            arm.remember(self._values, self._over)
+        for contest in contests:
+            for cells in contest.arms.values():
+                arm = _Arm(contest, cells)
+                arm.remember(self._values, self._over)
+                for key in arm.keys:
+                    self._arms.setdefault(key, []).append(arm)
 
     def reported(self, key: str, epoch: int, value: float | None) -> Decision:
         """A cell has ended an epoch (from 1): whether it goes on, waits here, or stops."""
@@ -95,10 +99,9 @@ class Race:
 
     def decision(self, key: str) -> Decision:
         """What a cell does next, where it is now."""
-        arms = [arm for arm in self._arms if key in arm.keys]
-        if key in self._free or not arms:
+        if key in self._free or key not in self._arms:
             return "go"
-        found = {self._of_arm(arm, self.epochs(key)) for arm in arms}
+        found = {self._of_arm(arm, self.epochs(key)) for arm in self._arms[key]}
         return "go" if "go" in found else "pause" if "pause" in found else "stop"
 
     def _of_arm(self, arm: _Arm, epoch: int) -> Decision:
@@ -118,6 +121,7 @@ class _Arm:
         self.keys = frozenset(cells.values())
         self._contest, self._cells = contest, cells
         self._verdicts: dict[int, bool] = {}
+        self._missing: dict[int, str] = {}  # by rung, a cell that was not there when last looked; asked for often
 
     def remember(self, values: Mapping[str, Sequence[float]], over: Mapping[str, str]) -> None:
         """Verdicts of an earlier run stand: an arm that was stopped at a rung, or has gone on beyond it."""
@@ -138,12 +142,25 @@ class _Arm:
     def verdict(self, rung: int, values: Mapping[str, Sequence[float]], over: Mapping[str, str]) -> bool | None:
         """Whether the arm stops at the rung; None while a seed of it or of the baseline is not there yet."""
         if rung not in self._verdicts:
-            there = {*self.keys, *self._contest.baseline.values()}
-            if not all(key in over or len(values.get(key, ())) >= rung for key in there):
+            if self._is_awaited(rung, values, over):
                 return None
             alpha = self._contest.alpha / len(self._contest.rungs)
             self._verdicts[rung] = is_futile([*self._differences(rung, values, over)], self._contest.margin, alpha)
         return self._verdicts[rung]
+
+    def _is_awaited(self, rung: int, values: Mapping[str, Sequence[float]], over: Mapping[str, str]) -> bool:
+        """Whether a cell of the arm or of the baseline has yet to come to the rung."""
+
+        def is_there(key: str) -> bool:
+            return key in over or len(values.get(key, ())) >= rung
+
+        if (missing := self._missing.get(rung)) is not None and not is_there(missing):
+            return True
+        for key in (*self.keys, *self._contest.baseline.values()):
+            if not is_there(key):
+                self._missing[rung] = key
+                return True
+        return False
 
     def _differences(
         self, rung: int, values: Mapping[str, Sequence[float]], over: Mapping[str, str]

@@ -20,6 +20,7 @@ _LINE_SECONDS = 30.0
 
 # Of an error's last line; all of it is in the cell's record.
 _WHY_LETTERS = 160
+_NAMED = 10  # running cells in a line
 
 _STYLES = {
     "running": "bold",
@@ -70,8 +71,10 @@ class Lines(Tally):
         super().cell_epoch(work, metrics)
         if self._clock() - self._said >= _LINE_SECONDS:
             self._said = self._clock()
-            running = [f"{row.work.name} {_epochs(row)}" for row in self.rows.values() if row.status == "running"]
-            self._say(f"{summary(self)}; running: {', '.join(running)}")
+            running = [row for row in self.rows.values() if row.status == "running"]
+            names = [f"{row.work.name} {_epochs(row)}" for row in running[:_NAMED]]
+            others = f" and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
+            self._say(f"{summary(self)}; running: {', '.join(names)}{others}")
 
     def cell_paused(self, work: Work) -> None:
         """Say so."""

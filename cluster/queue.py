@@ -43,12 +43,8 @@ class Queue(Searcher):  # type: ignore[misc]
         self._again: list[Work] = []
         self._how: dict[str, Again] = {}
         self._running: dict[str, tuple[Work, Bundle]] = {}
+        self.running = 0  # the slots that are taken
         self.doubled: set[str] = set()  # cells that have been given twice the share
-
-    @property
-    def running(self) -> int:
-        """The slots that are taken."""
-        return sum(_places(bundle) for _, bundle in self._running.values())
 
     def again(self, work: Work, how: Again) -> None:
         """Give a cell out again, as soon as there is room."""
@@ -73,20 +69,24 @@ class Queue(Searcher):  # type: ignore[misc]
                 self.look_around()
             return None
         for cells in (self._again, self._waiting, self._new):
-            for work in cells:
+            for place, work in enumerate(cells):
                 if (decision := self._decide(work.key)) != "pause":
                     bundle = self.double_bundle if self._how.get(work.key, Again()).double else None
                     if self._running and self.running + _places(bundle) > self.slots:
                         return None  # not a smaller one instead: it would never get room
-                    cells.remove(work)
+                    del cells[place]
                     self._running[trial_id] = work, bundle
+                    self.running += _places(bundle)
                     return self._config(work, bundle, "scheduler" if decision == "stop" else None)
         return None if self._running else str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A slot is free; its cell may come back."""
-        work, _ = self._running.pop(trial_id, (None, None))
-        if work is not None and not error and (result or {}).get(f"{FINAL}/status") == PAUSED:
+        if trial_id not in self._running:
+            return
+        work, bundle = self._running.pop(trial_id)
+        self.running -= _places(bundle)
+        if not error and (result or {}).get(f"{FINAL}/status") == PAUSED:
             self._waiting.append(work)
 
     def save(self, checkpoint_path: str) -> None:

@@ -46,6 +46,17 @@ class _Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
+class InOrder(FIFOScheduler):  # type: ignore[misc]
+    """Tune's scheduler that starts trials as they come and never stops one."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune starts what is pending by itself, and Ray's FIFO looks through all trials, at every event."""
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
+        # Tune pickles the scheduler into a file of its own, from which we never restore.
+        return FIFOScheduler, ()
+
+
 class NoScheduler(_Config):
     """Every cell trains to its end."""
 
@@ -53,7 +64,7 @@ class NoScheduler(_Config):
 
     def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Tune's scheduler that starts cells in order and never stops one."""
-        return FIFOScheduler()
+        return InOrder()
 
     def decision(self, key: str) -> Decision:
         """Every cell may run."""
@@ -110,7 +121,7 @@ def parse_scheduler(value: Any) -> NoScheduler | AshaScheduler:
     return _ADAPTER.validate_python({"type": value} if isinstance(value, str) else value)
 
 
-class CooperativeAsha(RayAsha):  # type: ignore[misc]
+class CooperativeAsha(InOrder, RayAsha):  # type: ignore[misc]
     """ASHA whose stop is a request: the trial leaves by itself, and only its own end ends it for Tune.
 
     Tune's way would drop the trial while it still trains; this way its last result, its checkpoint and its slot are
@@ -137,10 +148,6 @@ class CooperativeAsha(RayAsha):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """The final result repeats no epoch, so there is nothing left to count."""
-
-    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
-        # Tune pickles the scheduler into a file of its own, from which we never restore.
-        return FIFOScheduler, ()
 
 
 def _nothing_saved(key: str) -> Sequence[float]:
@@ -179,7 +186,7 @@ class FutilityScheduler:
         self.race.ended(key, status)
 
 
-class RungByRung(FIFOScheduler):  # type: ignore[misc]
+class RungByRung(InOrder):
     """Tells the race what is reported, and cells what it decides; as with ASHA here, a stop is a request."""
 
     def __init__(self, race: Race, metric: str, ask_to_stop: AskToStop, saved: Saved) -> None:
@@ -204,6 +211,3 @@ class RungByRung(FIFOScheduler):  # type: ignore[misc]
     def _catch_up(self, trial: Trial) -> None:
         key = trial.config["cell"]["key"]
         self._race.resumes(key, self._saved(key))
-
-    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
-        return FIFOScheduler, ()

@@ -114,6 +114,7 @@ class Tracker(NoTracker):
         error = ended.error[-4000:] if ended.error else None  # the last lines of a traceback say most
         how = {"status": ended.status, "error": error, "fault": ended.fault, "retries": ended.retries}
         self._record("cell_ended", cell=work.key, **how, metrics=metrics, artifacts=[])
+        del self._told[work.key]
 
         def record_files() -> None:
             artifacts = _listed(lambda: self._cell_artifacts(work, ended.status, ended.result))

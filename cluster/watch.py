@@ -46,6 +46,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
         self._start = time.monotonic()
         self._began: dict[str, float] = {}  # of cells that have a slot
         self._seconds: dict[str, float] = {}  # in slots that a cell has left
+        self._held = 0.0  # the same, of all cells
+        self._started: set[str] = set()
         self._paused: dict[str, Work] = {}
         self._last_fault: dict[str, Fault] = {}
         self._told_interrupted = self._told_held = self._closed = False
@@ -66,9 +68,8 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def spent(self) -> Spent:
         """What the run has cost so far."""
         now = time.monotonic()
-        held = sum(self._seconds.values()) + sum(now - began for began in self._began.values())
-        started = len(self._seconds.keys() | self._began.keys())
-        return Spent((now - self._start) / 3600, held * self._gpus / 3600, started)
+        held = self._held + sum(now - began for began in self._began.values())
+        return Spent((now - self._start) / 3600, held * self._gpus / 3600, len(self._started))
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Call all listeners; one that raises is reported once and never stops the run."""
@@ -115,6 +116,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         work = self._work(trial)
         self._paused.pop(work.key, None)
         self._began[work.key] = time.monotonic()
+        self._started.add(work.key)
         self._guard.started(work)
         self.tell("cell_started", work)
 
@@ -182,6 +184,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         began = self._began.pop(work.key, None)
         seconds = time.monotonic() - began if began is not None else 0.0
         self._seconds[work.key] = self._seconds.get(work.key, 0.0) + seconds
+        self._held += seconds
 
     def _end(
         self, work: Work, status: str, result: dict[str, Any] | None, error: str | None, fault: Fault | None = None

@@ -121,6 +121,18 @@ def test_the_best_value_is_kept_and_nan_is_none(mode, best):
     assert (tally.rows["k0"].best, tally.rows["k0"].epoch) == (best, 5)
 
 
+def test_a_line_names_ten_cells_of_the_many_that_run():
+    clock, out, cells = Clock(), console(False), works(12, epochs=9)
+    lines = Lines(out, "val_mae", clock=clock)
+    lines.matrix_started(cells, 12)
+    for work in cells:
+        lines.cell_started(work)
+    epoch(lines, clock, cells[11], 1, seconds=40.0)
+    line = out.file.getvalue().splitlines()[-1]
+    assert "; running: cell 0 0/9, cell 1 0/9, " in line
+    assert line.endswith(", cell 9 0/9 and 2 more")
+
+
 def test_lines_are_few_and_say_starts_ends_and_reasons():
     clock, out, cells = Clock(), console(False), works(2, epochs=100)
     lines = Lines(out, "val_mae", clock=clock)

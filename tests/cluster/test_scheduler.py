@@ -5,7 +5,7 @@ import pydantic
 import pytest
 from ray.tune.schedulers import FIFOScheduler
 
-from cluster.scheduler import AshaScheduler, NoScheduler, parse_scheduler
+from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler, parse_scheduler
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,12 @@ def test_values_that_cannot_be_compared_neither_stop_nor_count(value):
     assert driver.asked == []
     driver.report("second", 1, 6.0)
     assert driver.asked == ["second"]
+
+
+@pytest.mark.parametrize("config", [NoScheduler(), AshaScheduler(max_epochs=8), FutilityScheduler(())])
+def test_trials_start_as_they_come_without_a_look_through_all_that_there_were(config):
+    scheduler = config.build("val_mae", "min", lambda key, why: None)
+    assert scheduler.choose_trial_to_run(None) is None
 
 
 def test_off_is_a_scheduler_that_never_asks():
