@@ -118,7 +118,6 @@ def _driver(sizes: Sequence[Numbers]) -> Iterator[str]:
         ("line of progress", _view("summary_seconds")),
         ("gauges", _view("gauges_seconds")),
         ("series of gauges", lambda one: f"{one['views'].get('gauges', 0):,.0f}"),
-        ("letters of a line that names what runs", lambda one: f"{one['views'].get('running_letters', 0):,.0f}"),
         ("plots of one cell for MLflow", lambda one: milliseconds(one["plot_seconds"])),
     ]
     yield _by_size(sizes, views)

@@ -59,7 +59,6 @@ class Watcher(Tally):
             "summary_seconds": seconds_of(lambda: summary(self)),
             "gauges_seconds": seconds_of(self._gauges.samples),
             "gauges": len(self._gauges.samples()),
-            "running_letters": len(", ".join(row.work.name for row in self.rows.values() if row.status == "running")),
         }
 
 
