@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ablations.submission_check import check
     from altformer.data.datasets import data_dir
     from cluster.job_upload import look_at
+    from experiments.provenance import SUBMITTED_COMMIT
 
     out = shared_out(args.out)
     environment = given_environment(args)
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     name = ALL if ALL in args.files else matrices[0].slug if len(matrices) == 1 else "several"
     job_id = job_id_of(name, checked.dataset, time.localtime())
     print(f"Cluster: {jobs.address}\n{_taken_along(upload)}", flush=True)
-    metadata = {"matrix": ", ".join(matrix.name for matrix in matrices), "out": str(out), **_commit(upload)}
+    metadata = {"matrix": ", ".join(matrix.name for matrix in matrices), "out": str(out)}
+    if commit := _commit(upload):
+        metadata["commit"] = environment[SUBMITTED_COMMIT] = commit
     try:
         jobs.submit(job_id, job_command, environment, upload, metadata)
     except KeyboardInterrupt:
@@ -137,14 +140,12 @@ def job_id_of(name: str, dataset: str, at: time.struct_time) -> str:
     return f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', dataset)[:40]}-{time.strftime('%Y%m%d-%H%M%S', at)}"
 
 
-def _commit(upload: Upload | None) -> dict[str, str]:
+def _commit(upload: Upload | None) -> str | None:
     """The commit of our sources where they go along: what arrives is no checkout any more."""
-    from experiments.provenance import git_state
+    from experiments.provenance import commit_text, git_state
 
-    state = git_state() if upload is not None and upload.holds(PACKAGE / "__init__.py") else {"git_commit": None}
-    if state["git_commit"] is None:
-        return {}
-    return {"commit": state["git_commit"] + (" with changes" if state["git_dirty"] else "")}
+    ours = upload is not None and upload.holds(PACKAGE / "__init__.py")
+    return commit_text(git_state()) if ours else None
 
 
 def _taken_along(upload: Upload | None) -> str:

@@ -135,7 +135,7 @@ def _parent(plan: Plan, started_by: Mapping[str, Any]) -> Matrix:
         "dataset": plan.data.name,
         "data_hash": plan.data.identity,
         "profile": plan.profile,
-        "git_commit": str(started_by.get("git_commit")),
+        **provenance.commit_tags(started_by),
         "command": str(started_by.get("command")),
         "scheduler": plan.matrix.scheduler.type,
         "baseline": str(plan.matrix.baseline),

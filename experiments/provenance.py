@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -25,10 +25,27 @@ _given: ContextVar[str | None] = ContextVar("command", default=None)
 PACKAGES = ("torch", "numpy", "pandas", "ray", "mlflow", "safetensors", "altformer")
 
 
+# In a job's environment: the commit of the sources that were sent with it, which arrive as no checkout any more.
+SUBMITTED_COMMIT = "ALTFORMER_SUBMITTED_COMMIT"
+_CHANGED = " with changes"
+
+
 def git_state() -> dict[str, Any]:
-    """Commit of the sources in use and whether they differ from it; None where they are no git checkout."""
-    commit = _git("rev-parse", "HEAD")
-    return {"git_commit": commit, "git_dirty": bool(_git("status", "--porcelain")) if commit else None}
+    """Commit of the sources in use and whether they differ from it; None where they are no git checkout.
+
+    In a job on a cluster it is what it was where the job was submitted. A checkout that is only around the sources, as
+    that of a project with its environment in it, is not theirs.
+    """
+    if _git("ls-files", "--error-unmatch", f"{ROOT.name}/__init__.py") is None:
+        commit, changed, _ = os.environ.get(SUBMITTED_COMMIT, "").partition(_CHANGED)
+        return {"git_commit": commit or None, "git_dirty": bool(changed) if commit else None}
+    found = _git("rev-parse", "HEAD")
+    return {"git_commit": found, "git_dirty": bool(_git("status", "--porcelain")) if found else None}
+
+
+def commit_text(state: Mapping[str, Any]) -> str | None:
+    """The commit of a ``git_state`` in words, as ``0a1b2c`` or ``0a1b2c with changes``; None where there is none."""
+    return f"{state['git_commit']}{_CHANGED if state['git_dirty'] else ''}" if state["git_commit"] else None
 
 
 def _git(*arguments: str) -> str | None:
@@ -39,6 +56,11 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def commit_tags(state: Mapping[str, Any]) -> dict[str, str]:
+    """The ``git_state`` among what a run was started by, as tags; none where no commit is known."""
+    return {key: str(state[key]) for key in ("git_commit", "git_dirty") if state.get(key) is not None}
 
 
 @cache

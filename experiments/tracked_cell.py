@@ -10,6 +10,7 @@ from altformer.scores import flatten
 from cluster.work import TrialContext, Work
 from experiments.cell import Cell, Record, run_cell
 from experiments.cell_log import LOG
+from experiments.provenance import commit_tags
 
 Artifact = tuple[Path, str]
 
@@ -28,7 +29,7 @@ def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[
             "dataset": source.name or str(source.path),
             "data_hash": cell.data_hash,
             "profile": cell.profile or "custom",
-            "git_commit": str(started_by.get("git_commit")),
+            **commit_tags(started_by),
             **tags,
         },
         epochs=epochs,

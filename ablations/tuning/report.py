@@ -101,10 +101,9 @@ def _ledger(running: Running) -> str:
 def _provenance(running: Running) -> list[tuple[str, str]]:
     campaign = running.campaign
     machine = campaign.machine
-    git = provenance.git_state()
     return [
         ("data hash", campaign.data.identity),
-        ("git commit", f"{git['git_commit']}{' (changed)' if git['git_dirty'] else ''}"),
+        ("git commit", provenance.commit_text(provenance.git_state()) or "-"),
         ("device", f"{machine.device}, {machine.workers} worker(s) x {machine.threads} thread(s)"),
         ("--set", ", ".join(f"{name}={value}" for name, value in campaign.settings.items()) or "-"),
         *((name, version) for name, version in provenance.versions().items()),

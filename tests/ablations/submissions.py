@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -102,9 +103,11 @@ class Project:
             without = shutil.ignore_patterns("__pycache__", "results")
             shutil.copytree(ROOT / package, self.folder / package, ignore=without)
         shutil.copy(ROOT / "pyproject.toml", self.folder)
+        self.commit = self._committed()
         for name in ("data/traffic.npz", "runs/mlflow.db", ".env", ".git/config", "server.key"):
             (self.folder / name).parent.mkdir(exist_ok=True)
-            (self.folder / name).write_text("planted-secret")
+            with (self.folder / name).open("a") as file:
+                file.write("# planted-secret\n")
         (self.folder / ".gitignore").write_text("output-*.txt\n")  # of our own commands, which are run there
         (self.folder / "own.py").write_text(OWN_MODEL)
         (self.folder / "matrices").mkdir()
@@ -121,6 +124,13 @@ class Project:
             "settings": {**small, "sensors": 8, "days": 8, "epochs": epochs},
         }
         (self.folder / "matrices" / "small.yaml").write_text(yaml.safe_dump(matrix))
+
+    def _committed(self) -> str:
+        """Its commit; what is added afterwards are changes."""
+        git = ["git", "-C", str(self.folder), "-c", "user.name=me", "-c", "user.email=me@example.org"]
+        for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "begin"]):
+            subprocess.run([*git, *arguments], check=True)
+        return subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
 
     def submit(self, *options: str) -> Process:
         """`altformer submit` of the matrix."""

@@ -47,6 +47,10 @@ def test_a_matrix_runs_there_from_the_sources_that_were_sent_and_ends_here_with_
     assert "done   low seed 0" in ended.output and ended.output.strip().endswith(": SUCCEEDED")
     assert [record["status"] for record in project.records()] == ["done", "done"]
     assert "planted-secret" not in begun.output + ended.output
+    for record in project.records():
+        assert (record["provenance"]["git_commit"], record["provenance"]["git_dirty"]) == (project.commit, True)
+    [report] = project.out.glob("small-*/report.md")
+    assert f"| git commit | {project.commit} with uncommitted changes |" in report.read_text()
 
     assert len({noted["cwd"] for noted in project.noted()}) == 2, "drivers on the head, what trains on the node"
     for noted in project.noted():

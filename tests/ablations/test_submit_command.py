@@ -18,7 +18,7 @@ from ablations import command, submit_command
 from ablations.matrix import PACKAGE
 from cluster.jobs import ENVIRONMENT, Jobs
 from experiments.cli import main
-from experiments.provenance import git_state
+from experiments.provenance import SUBMITTED_COMMIT, commit_text, git_state
 from tests.cluster.fake_jobs import FakeClient, details
 
 MATRIX = "name: rates\nbase: {base}\narms:\n  low: {{lr: 0.001}}\n  high: {{lr: 0.003}}\nbaseline: low\n"
@@ -116,7 +116,8 @@ def test_shipped_matrices_go_by_their_name(matrices, name, there, project, clien
     assert sent["submission_id"].startswith(f"{name}-20")
     assert f" ablate {there} --address" in sent["entrypoint"]
     own = len(matrices) > 1
-    assert ("commit" in sent["metadata"]) == (not own and git_state()["git_commit"] is not None)
+    commit = None if own else commit_text(git_state())
+    assert sent["metadata"].get("commit") == sent["runtime_env"]["env_vars"].get(SUBMITTED_COMMIT) == commit
     assert sent["runtime_env"]["working_dir"] == str(project if own else PACKAGE.parent), "with the sources beside it"
 
 
