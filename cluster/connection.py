@@ -36,7 +36,7 @@ _WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Relative paths mean the same everywhere.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # The dashboard's Train tab.
+    # What the dashboard answers at /api/train/v2/runs/v1, for cells with several workers; it has no page for that.
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     # One process less for each trial.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
