@@ -17,6 +17,7 @@ from experiments.yaml_file import read_yaml
 
 NEXT = """\
 Run a matrix on it:  make ablation-depth ADDRESS=auto   (or: altformer ablate depth --address auto)
+Submit one as a job: altformer submit depth --address {dashboard} --out "$PWD/runs"
 Its dashboard:       {dashboard}   (if it asks for a token: `ray get-auth-token` prints it)
 End it:              make cluster-down   (or: altformer cluster down)"""
 
