@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import command
-from ablations.matrix import ALL, PACKAGE, load_matrices
+from ablations.matrix import ALL, PACKAGE, load_matrices, matrix_file, matrix_files
 from altformer.errors import UserError
+from experiments.cli import COMMANDS
 from experiments.logs_command import ADDRESS, attached_again, find_jobs, follow_job
 
 if TYPE_CHECKING:
@@ -24,9 +27,30 @@ if TYPE_CHECKING:
 NOT_SENT = "Ray writes what a job is sent into its logs; set it where the cluster's head is started"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a job is to run: ``altformer <command>`` with `names`, as they are called in what it takes along.
+
+    `files` are those of matrices or of a plan, `data` the user's own data; the job's id begins with `title`, `dataset`.
+    """
+
+    command: str
+    names: Callable[[Upload | None], Sequence[str]]
+    files: Sequence[Path]
+    data: Sequence[Path]
+    title: str
+    dataset: str
+    metadata: Mapping[str, str]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options: those of ``altformer ablate``, which the job is given, and a few of the submission's own."""
     command.add_arguments(parser)
+    add_submission(parser)
+
+
+def add_submission(parser: argparse.ArgumentParser) -> None:
+    """Declare, beside the options of the command that the job is to run, what is another here."""
     for action in parser._actions:
         if action.dest == "address":
             action.metavar, action.help = "URL", ADDRESS
@@ -45,26 +69,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, upload, submit, follow; the job's exit code, 130 / 143 where the following is ended, 2 for a mistake."""
-    from ablations.job_project import check_taken_along, name_there, project_of
+    from ablations.job_project import name_there
     from ablations.submission_check import check
+
+    def names(upload: Upload | None) -> list[str]:
+        return [given if given == ALL else name_there(matrix_file(given), PACKAGE, upload) for given in args.files]
+
+    matrices = load_matrices(args.files)
+    checked = check(matrices, args)
+    asked = Asked(
+        command="ablate",
+        names=names,
+        files=matrix_files(args.files),
+        data=checked.files,
+        title=ALL if ALL in args.files else matrices[0].slug if len(matrices) == 1 else "several",
+        dataset=checked.dataset,
+        metadata={"matrix": ", ".join(matrix.name for matrix in matrices)},
+    )
+    return submit(asked, args)
+
+
+def submit(asked: Asked, args: argparse.Namespace) -> int:
+    """Upload what a job needs, submit it and, unless told otherwise, follow it; the exit code as of ``run``."""
+    from ablations.job_project import check_taken_along, project_of
     from altformer.data.datasets import data_dir
     from cluster.job_upload import look_at
     from experiments.provenance import SUBMITTED_COMMIT
 
     out = shared_out(args.out)
     environment = given_environment(args)
-    matrices = load_matrices(args.files)
-    checked = check(matrices, args)
-    root = project_of(matrices)
+    root = project_of(asked.files)
     upload = None if root is None else look_at(root, [out, data_dir().absolute()])
     if upload is not None:
-        check_taken_along(matrices, checked.files, upload)
-    job_command = entrypoint(args, [name_there(given, upload) for given in args.files])
+        check_taken_along(asked.files, asked.data, upload)
+    job_command = entrypoint(args, asked.command, asked.names(upload))
     jobs = find_jobs(args.address)
-    name = ALL if ALL in args.files else matrices[0].slug if len(matrices) == 1 else "several"
-    job_id = job_id_of(name, checked.dataset, time.localtime())
+    job_id = job_id_of(asked.title, asked.dataset, time.localtime())
     print(f"Cluster: {jobs.address}\n{_taken_along(upload)}", flush=True)
-    metadata = {"matrix": ", ".join(matrix.name for matrix in matrices), "out": str(out)}
+    metadata = {**asked.metadata, "out": str(out)}
     if commit := _commit(upload):
         metadata["commit"] = environment[SUBMITTED_COMMIT] = commit
     try:
@@ -79,14 +121,14 @@ def run(args: argparse.Namespace) -> int:
     return follow_job(jobs, job_id)
 
 
-def entrypoint(args: argparse.Namespace, names: Sequence[str]) -> str:
-    """The job's command line: ``altformer ablate`` with the options given here, from the uploaded sources.
+def entrypoint(args: argparse.Namespace, run: str, names: Sequence[str]) -> str:
+    """The job's command line: the command ``run`` with the options given here, from the uploaded sources.
 
     A module that is run lies in the current folder first, so these win over an installed package. `exec` leaves no
     shell between Ray and the command, whose signals and exit code it would have to hand on.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    command.add_arguments(parser)
+    importlib.import_module(COMMANDS[run][0]).add_arguments(parser)
     options = ["--address=auto", f"--out={args.out}"]
     for action in parser._actions:
         value = getattr(args, action.dest)
@@ -97,7 +139,7 @@ def entrypoint(args: argparse.Namespace, names: Sequence[str]) -> str:
             options.append(name)
         else:
             options += [f"{name}={one}" for one in (value if isinstance(value, list) else [value])]
-    return "exec " + shlex.join([args.python, "-m", "experiments.cli", "ablate", *names, *options])
+    return "exec " + shlex.join([args.python, "-m", "experiments.cli", run, *names, *options])
 
 
 def shared_out(out: Path) -> Path:

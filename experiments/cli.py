@@ -44,6 +44,10 @@ class Parser(argparse.ArgumentParser):
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
     "submit": ("ablations.submit_command", "run a matrix as a job on a Ray cluster that is elsewhere"),
+    "submit tune": (
+        "ablations.tuning.submit_command",
+        "run the tuning plan as a job on a Ray cluster that is elsewhere",
+    ),
     "logs": ("experiments.logs_command", "print what a job on a cluster has printed, or follow it"),
     "stop": ("experiments.stop_command", "end a job on a cluster; its running cells leave with a checkpoint"),
     "report": ("ablations.report_command", "write the report of a finished matrix anew, or a page over several"),
@@ -100,7 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
-    name, *rest = arguments
+    name, rest = named(arguments)
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     module, summary = COMMANDS[name]
@@ -113,6 +117,12 @@ def _dispatch(arguments: list[str]) -> int:
     elif unknown:
         raise parser.refuse(next((given for given in unknown if given.startswith("--")), unknown[0]))
     return command.run(args)
+
+
+def named(arguments: list[str]) -> tuple[str, list[str]]:
+    """The name of the command, of one word or two, and what follows it."""
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    return " ".join(arguments[:words]), arguments[words:]
 
 
 def _usage() -> str:

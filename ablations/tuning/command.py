@@ -25,6 +25,7 @@ from cluster.errors import RayGoneError
 from cluster.resources import Resources
 from experiments.compose import PROFILES, compose, parse_setting
 from experiments.dataset_choice import choose_dataset
+from experiments.mistakes import rule_of, shortened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,11 +88,11 @@ class Session:
         if args.seeds is not None and args.seeds < 1:
             raise UserError(f"--seeds must be at least 1, got {args.seeds}")
         file = tuning_file(args.file)
-        written = _with_resources(load_tuning(file, "full"), args)
+        written = with_resources(load_tuning(file, "full"), args)
         machine, profile = settle(written.resources, args.profile, self._connection)
         if profile not in PROFILES:
             raise unknown_name("profile", profile, PROFILES)
-        self._tuning = _with_resources(load_tuning(file, profile, args.sampler), args)
+        self._tuning = with_resources(load_tuning(file, profile, args.sampler), args)
         settings = dict(map(parse_setting, args.set))
         layer = self._tuning.settings_over(settings)
         source = compose(self._tuning.base_file, dataset=dataset, profile=profile, settings=layer).dataset
@@ -129,10 +130,12 @@ class Session:
         return matrix.model_copy(update={"retries": given_retries(matrix.retries, self._args)})
 
 
-def _with_resources(tuning: Tuning, args: argparse.Namespace) -> Tuning:
-    """The plan with the resources given on the command line."""
+def with_resources(tuning: Tuning, args: argparse.Namespace) -> Tuning:
+    """The plan with the resources given on the command line; UserError for what they may not be."""
     try:
         resources = Resources.model_validate(given_resources(tuning.resources, args))
     except ValidationError as error:
-        raise UserError(f"resources: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        first = error.errors()[0]
+        name = ".".join(["resources", *map(str, first["loc"])])
+        raise UserError(f"command line: {name}: {rule_of(first)}, got {shortened(first['input'])}") from None
     return tuning.with_resources(resources)

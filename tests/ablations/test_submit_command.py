@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from ablations import command, submit_command
 from ablations.matrix import PACKAGE
+from ablations.tuning import command as tuning_command
+from ablations.tuning import submit_command as tuning_submit_command
 from cluster.jobs import ENVIRONMENT, Jobs
 from experiments.cli import main
 from experiments.provenance import SUBMITTED_COMMIT, commit_text, git_state
@@ -57,6 +59,14 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     monkeypatch.setattr(fake, "submit_job", submit)
     monkeypatch.setattr("ablations.submit_command.find_jobs", lambda address: Jobs(fake, address or "http://head:8265"))
     return fake
+
+
+@pytest.fixture
+def plan(project: Path) -> str:
+    """A tuning plan of the project's own, by its path in it."""
+    stages = "stages:\n  first: {type: arms, arms: {low: {lr: 0.001}, high: {lr: 0.003}}}\n"
+    (project / "matrices" / "plan.yaml").write_text("name: mine\nbase: mine.yaml\n" + stages)
+    return "matrices/plan.yaml"
 
 
 def submit(*arguments: str) -> int:
@@ -124,7 +134,7 @@ def test_shipped_matrices_go_by_their_name(matrices, name, there, project, clien
 def test_the_project_around_an_installed_altformer_is_not_taken_for_its_checkout(project, client, monkeypatch):
     installed = project / ".venv" / "lib" / "site-packages" / "ablations"
     shutil.copytree(PACKAGE, installed, ignore=shutil.ignore_patterns("__pycache__"))
-    for module in ("matrix", "job_project"):
+    for module in ("matrix", "job_project", "submit_command"):
         monkeypatch.setattr(f"ablations.{module}.PACKAGE", installed)
     assert submit("depth", "--out", "/shared/runs", "--no-follow") == 0
     assert submit("depth", "matrices/rates.yaml", "--out", "/shared/runs", "--no-follow") == 0
@@ -249,7 +259,7 @@ def test_matrices_of_two_projects_are_refused(project, tmp_path, client, capsys)
     (other / "pyproject.toml").touch()
     (other / "more.yaml").write_text(MATRIX.format(base="simulated.yaml").replace("rates", "more"))
     assert submit("matrices/rates.yaml", str(other / "more.yaml"), "--out", "/s") == 2
-    assert "the matrices are of 2 projects" in capsys.readouterr().err and not client.submitted
+    assert "the files are of 2 projects" in capsys.readouterr().err and not client.submitted
 
 
 def test_an_interruption_while_it_is_sent_says_how_to_find_out(project, client, capsys, monkeypatch):
@@ -261,15 +271,71 @@ def test_an_interruption_while_it_is_sent_says_how_to_find_out(project, client, 
     assert re.search(r"`altformer status rates-\S+ --address http://head:8265` says whether", capsys.readouterr().err)
 
 
+def test_a_tuning_plan_of_ones_own_is_sent_with_its_project(plan, project, client, capsys):
+    given = ["--seeds", "2", "--sampler", "grid", "--profile", "quick", "--env", "OMP_NUM_THREADS=2"]
+    assert submit("tune", plan, "--out", "/shared/runs", *given) == 3
+    [sent] = client.submitted
+    assert re.fullmatch(r"mine-simulated-\d{8}-\d{6}", sent["submission_id"])
+    assert sent["entrypoint"].startswith("exec python -m experiments.cli tune ./matrices/plan.yaml --address=auto ")
+    assert {"--out=/shared/runs", "--seeds=2", "--sampler=grid", "--profile=quick"} < set(sent["entrypoint"].split())
+    assert sent["runtime_env"]["working_dir"] == str(project)
+    assert sent["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "2"
+    assert sent["metadata"] == {"plan": "mine", "out": "/shared/runs"}
+    assert capsys.readouterr().out.endswith(f"{sent['submission_id']}: FAILED with exit code 3\n")
+
+
+@pytest.mark.parametrize("given", [[], ["tuning"], [str(PACKAGE.parent / "experiments" / "tuning.yaml")]])
+def test_the_shipped_plan_goes_by_its_name(given, project, client):
+    assert submit("tune", *given, "--out", "/shared/runs", "--dataset", "auto", "--no-follow") == 0
+    [sent] = client.submitted
+    assert sent["submission_id"].startswith("tuning-auto-20")
+    assert " tune tuning --address=auto " in sent["entrypoint"] and sent["entrypoint"].endswith(" --dataset=auto")
+    assert sent["runtime_env"]["working_dir"] == str(PACKAGE.parent)
+    assert sent["metadata"].get("commit") == commit_text(git_state())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tunning", "--out", "/s"], "unknown experiment file 'tunning'; did you mean 'tuning.yaml'"),
+        (["--out", "runs"], "--out must be an absolute path .*, got 'runs'"),
+        (["--out", "/s", "--sampler", "random"], "--sampler.*random"),
+        (["--out", "/s", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--out", "/s", "--profile", "fast"], "unknown profile 'fast'"),
+        (["--out", "/s", "--workers", "0"], "resources.workers: must be .*, got 0"),
+        (["--out", "/s", "--retries", "-1"], "--retries must be 0 or more"),
+        (["--out", "/s", "--dataset", "METR-AL"], "did you mean 'METR-LA'"),
+        (["--out", "/s", "--set", "dropuot=1"], "dropout"),
+        (["--out", "/s", "--max-cells", "3"], "submit tune: unknown option '--max-cells'"),
+        (["--out", "/s", "--env", "MY_TOKEN=planted-secret"], "--env MY_TOKEN looks like a secret, and"),
+    ],
+)
+def test_mistakes_in_a_plans_submission_are_said_before_the_cluster_is_asked(
+    arguments, said, project, capsys, monkeypatch
+):
+    monkeypatch.setattr("ablations.submit_command.find_jobs", lambda address: pytest.fail("was asked"))
+    assert submit("tune", *arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error), error
+    assert error.count("\n") == 1 and "planted-secret" not in error
+
+
+def test_what_a_plan_needs_must_go_along(plan, project, client, capsys):
+    (project / ".gitignore").write_text("mine.yaml\n")
+    assert submit("tune", plan, "--out", "/shared/runs") == 2
+    assert "matrices/mine.yaml is needed, and does not go along with" in capsys.readouterr().err
+    assert not client.submitted
+
+
 def parsed(module: Any, arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
     module.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
-def _options() -> list[argparse.Action]:
+def _options(module: Any) -> list[argparse.Action]:
     parser = argparse.ArgumentParser(add_help=False)
-    command.add_arguments(parser)
+    module.add_arguments(parser)
     return [one for one in parser._actions if one.option_strings and one.dest not in ("address", "out")]
 
 
@@ -286,22 +352,23 @@ def values_of(option: argparse.Action) -> st.SearchStrategy[list[str]]:
     return value.map(lambda text: [f"{option.option_strings[-1]}={text}"])
 
 
-@given(st.lists(st.sampled_from(_options()).flatmap(values_of), max_size=6), st.text(min_size=1, max_size=10))
-def test_every_option_of_ablate_reaches_the_job_as_it_was_given(options, name):
+JOBS = {"ablate": (command, submit_command, "files"), "tune": (tuning_command, tuning_submit_command, "file")}
+
+
+@given(st.data(), st.sampled_from(sorted(JOBS)), st.text(min_size=1, max_size=10))
+def test_every_option_reaches_the_job_as_it_was_given(data, job, name):
     """Also through the shell that runs it there, whatever is in it."""
+    module, submission, file = JOBS[job]
+    options = data.draw(st.lists(st.sampled_from(_options(module)).flatmap(values_of), max_size=6))
     given_here = [word for option in options for word in option]
-    args = parsed(submit_command, ["depth", "--out", "/shared/my runs", *given_here])
-    line = submit_command.entrypoint(args, [f"./{name}.yaml"])
+    args = parsed(submission, ["given", "--out", "/shared/my runs", *given_here])
+    line = submit_command.entrypoint(args, job, [f"./{name}.yaml"])
     words = shlex.split(line)
-    assert words[:5] == ["exec", "python", "-m", "experiments.cli", "ablate"]
-    there = parsed(command, words[5:])
-    wanted = parsed(command, ["depth", *given_here])
-    assert vars(there) == {
-        **vars(wanted),
-        "files": [f"./{name}.yaml"],
-        "address": "auto",
-        "out": Path("/shared/my runs"),
-    }
+    assert words[:5] == ["exec", "python", "-m", "experiments.cli", job]
+    there = parsed(module, words[5:])
+    wanted = parsed(module, ["given", *given_here])
+    there_named = [f"./{name}.yaml"] if file == "files" else f"./{name}.yaml"
+    assert vars(there) == {**vars(wanted), file: there_named, "address": "auto", "out": Path("/shared/my runs")}
 
 
 def test_an_id_is_readable_and_a_word():

@@ -177,7 +177,7 @@ def test_the_command_line_itself(capsys, arguments, code, message):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as caught:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert caught.value.code == 0 and "usage: altformer" in capsys.readouterr().out
 
 

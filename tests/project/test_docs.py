@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import COMMANDS
+from experiments.cli import COMMANDS, named
 from experiments.fields import locate
 
 ROOT = Path(__file__).parents[2]
@@ -33,16 +33,17 @@ def commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_exist_and_parse(command):
-    name, *rest = command
-    if name == "make":
+    program, *rest = command
+    if program == "make":
         done = subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return
-    assert name == "altformer", f"a document runs {name}"
-    module = importlib.import_module(COMMANDS[rest[0]][0])
+    assert program == "altformer", f"a document runs {program}"
+    name, options = named(rest)
+    module = importlib.import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
     module.add_arguments(parser)
-    _, fields = parser.parse_known_args(rest[1:])
+    _, fields = parser.parse_known_args(options)
     assert not fields or module.ACCEPTS_FIELDS
     for field in fields[::2]:
         locate(field.removeprefix("--"))
