@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from altformer.config import Config
 from altformer.data.identity import content_hash
@@ -15,6 +16,8 @@ from altformer.data.traffic import TrafficData, read_only
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 torch.set_num_threads(1)  # many tests side by side; more threads only fight on small machines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.arms import Arm, expand, refuse_other_data, refuse_set_fields, resolve_arms, varied_fields
@@ -76,7 +76,6 @@ def test_expansion(case: str) -> None:
     assert plain(expand(matrix(**keys))) == expected
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.dictionaries(st.sampled_from(["lr", "dropout", "weight_decay"]), st.sets(st.integers(1, 9)), min_size=1))
 def test_a_grid_has_every_combination_once(grid: dict[str, set[int]]) -> None:
     lists = {field: sorted(values) for field, values in grid.items() if values}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.cells import COLUMNS, CellResult, read_cells, write_cells
@@ -102,7 +102,6 @@ def test_names_survive_and_start_no_formula(name: str, tmp_path: Path, make_reco
     assert not written.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(name=st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
 def test_any_name_survives(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("cells") / "cells.csv"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from scipy import stats
@@ -393,19 +393,16 @@ def test_names_are_no_paths(make_report: Any, tmp_path: Path) -> None:
 printable = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp", "Zs")), min_size=1)
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(printable)
 def test_any_text_survives_a_table(text: str) -> None:
     assert tables(table(["x", "y"], [[text, "1"], [f"a {text} b", "2"]]))[0][1:] == [[text, "1"], [f"a {text} b", "2"]]
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.text())
 def test_any_text_stays_one_line(text: str) -> None:
     assert len(escape(text).splitlines()) <= 1
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.lists(st.text(), min_size=1))
 def test_nothing_ends_a_code_block(lines: list[str]) -> None:
     tokens = MarkdownIt("commonmark").parse(f"{code_block(lines)}\n\nafter")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.blocks import Table
@@ -150,14 +150,12 @@ def test_long_lists_are_folded(make_report: Any) -> None:
 printable = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1)
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(printable)
 def test_any_text_is_shown_as_it_is(text: str) -> None:
     rows = Page("".join(_table(Table((text, "x"), ((text, f"a {text} b"),))))).tables[0]
     assert [[cell for _, cell in row] for row in rows] == [[text, "x"], [text, f"a {text} b"]]
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.text())
 def test_no_text_is_ever_an_element(text: str) -> None:
     page = Page("".join(_table(Table(("a", "b"), ((text, text),), (1,)))))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.blocks import Table
@@ -96,7 +96,6 @@ SAFE = re.compile(
 )
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.text())
 def test_nothing_of_a_text_is_a_command(text: str) -> None:
     for shown in (escape(text), cell(text, number=True), broken(text), code(text)[len(r"\texttt{") : -1]):

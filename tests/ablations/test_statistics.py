@@ -285,7 +285,7 @@ def test_equivalence_is_the_ninety_percent_interval_within_the_margin(values: li
     assert bool(equivalence_test(sample, margin) < 0.05) == bool(-margin < low and high < margin)
 
 
-@settings(max_examples=30, deadline=None)  # ties among six or more make the signed-rank test slow
+@settings(max_examples=30)  # ties among six or more make the signed-rank test slow
 @given(samples)
 def test_exchanging_arm_and_baseline_turns_the_sign_only(values: list[float]) -> None:
     base, arm = shifted(values)
@@ -299,7 +299,6 @@ def test_exchanging_arm_and_baseline_turns_the_sign_only(values: list[float]) ->
     assert one.verdict == opposite.get(other.verdict, other.verdict)
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(st.lists(st.lists(st.floats(-1, 1), min_size=4, max_size=4), min_size=1, max_size=6), st.randoms())
 def test_the_order_of_arms_changes_nothing(values: list[list[float]], random: object) -> None:
     base = by_seed([3.0, 3.1, 2.9, 3.05])

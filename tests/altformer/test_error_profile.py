@@ -45,7 +45,7 @@ def written_out(data, errors, origins):
     return found
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), stride=st.integers(1, 9), late=st.integers(0, 47), step=st.sampled_from([30, 60]))
 def test_the_sums_are_those_written_out(traffic, tmp_path_factory, seed, stride, late, step):
     """Readings begin at any time of day, so that windows go over midnight; missing ones count nowhere."""

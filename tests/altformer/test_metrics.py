@@ -25,7 +25,7 @@ def numpy_scores(forecast, target, observed):
     return steps | {"all": scores(forecast, target, observed)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 9), st.floats(0, 0.9), st.floats(1, 500))
 def test_torch_agrees_with_numpy_over_any_batches(seed, batch_size, missing, scale):
     rng = np.random.default_rng(seed)

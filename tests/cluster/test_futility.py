@@ -119,7 +119,7 @@ def test_futile_is_scipys_one_sided_test(differences, margin, alpha):
         assert is_futile(differences, margin, alpha) == (p < alpha)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6), slots=st.integers(1, 9), levels=st.lists(st.floats(2.5, 3.5), min_size=9, max_size=9)
 )
@@ -129,7 +129,7 @@ def test_what_is_stopped_depends_neither_on_order_nor_on_slots(seed, slots, leve
 
 
 @given(seed=st.integers(0, 10**6), others=st.lists(st.floats(2.5, 3.5), min_size=3, max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_stopped_does_not_depend_on_the_other_arms(seed, others):
     mixed = CURVES | {f"b{number}": falling(level) for number, level in enumerate(others)}
     alone = {key: curve for key, curve in mixed.items() if key[:4] == "base" or key[0] == "a"}
@@ -228,7 +228,7 @@ def test_what_becomes_of_the_baseline_beyond_a_rung_plays_no_part_there(status):
     assert {race.decision(key) for key in ("b0", "b1", "b2")} == {"stop"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     slots=st.integers(1, 9),

@@ -185,7 +185,7 @@ def test_two_threads(tmp_path: Path) -> None:
     assert taken == numbered(0, 5000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["append", "read one", "read all", "kill", "keep"]), max_size=40))
 def test_whatever_happens_every_event_comes_in_order(steps: list[str]) -> None:
     with TemporaryDirectory() as folder:

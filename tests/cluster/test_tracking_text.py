@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.tracking_text import (
@@ -32,7 +32,6 @@ def test_good_keys_stay(key: str) -> None:
     assert clean_key(key) == key
 
 
-@settings(deadline=None)  # the first example imports MLflow
 @given(ANY_TEXT)
 def test_keys_are_what_mlflow_accepts(text: str) -> None:
     from mlflow.utils.validation import _validate_metric, _validate_param_name, _validate_tag_name
@@ -65,7 +64,6 @@ def test_names_are_one_line(text: str) -> None:
     assert len(name.splitlines()) == 1
 
 
-@settings(deadline=None)
 @given(ANY_TEXT)
 def test_folders_stay_inside_the_run(text: str) -> None:
     from mlflow.store.artifact.artifact_repo import verify_artifact_path

@@ -272,7 +272,7 @@ def test_leaf_names_stand_for_one_field_each():
     assert all(locate(path) == path and locate(leaf) == path for leaf, path in paths.items())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.fixed_dictionaries(
         {},

@@ -69,7 +69,7 @@ def valid_configs(choose):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(config=valid_configs(), sensors=st.integers(1, 4), patches=st.integers(1, 3), output_len=st.integers(1, 4))
 def test_every_valid_config_makes_a_training_step(config, sensors, patches, output_len):
     shape = ForecastShape(sensors, config.patch_len * patches, output_len, steps_per_day=10)

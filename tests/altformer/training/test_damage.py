@@ -87,7 +87,7 @@ def test_an_undamaged_folder_goes_on_after_its_last_epoch(resumed):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_whatever_byte_of_the_last_checkpoint_is_changed_the_numbers_are_the_same(resumed, name, place, change):
     def flip(checkpoints):

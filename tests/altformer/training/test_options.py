@@ -141,7 +141,7 @@ def valid_configs(draw):
     }
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=SLOW, derandomize=True)
+@settings(max_examples=20, suppress_health_check=SLOW, derandomize=True)
 @given(values=valid_configs())
 def test_any_valid_configuration_trains_a_step(traffic, tmp_path_factory, values):
     config = Config.model_validate(values)
@@ -207,7 +207,7 @@ def _floats(**bounds):
 REFUSING = [(path, field) for path, field in leaves(Config) if wrong_values(field) is not None and path[-1] != "type"]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=SLOW, derandomize=True)
+@settings(max_examples=400, suppress_health_check=SLOW, derandomize=True)
 @given(data=st.data())
 def test_any_invalid_value_is_refused_with_field_and_value(data):
     path, field = data.draw(st.sampled_from(REFUSING))

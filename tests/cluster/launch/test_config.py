@@ -64,7 +64,7 @@ FIELDS = ["name", "image", "storage", "environment"]
 
 
 @given(field=st.sampled_from(FIELDS), text=TEXT)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_text_that_is_taken_means_nothing_to_a_shell(field: str, text: str) -> None:
     try:
         config = ClusterConfig.model_validate({field: text})
@@ -75,7 +75,7 @@ def test_a_text_that_is_taken_means_nothing_to_a_shell(field: str, text: str) ->
 
 
 @given(words=st.lists(TEXT, min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_words_of_a_matrix_arrive_as_they_are(words: list[str]) -> None:
     """In the shell of SLURM's script and in the command line that Kubernetes runs."""
     try:
