@@ -119,7 +119,7 @@ $(AUDIT)/bin/pip-audit: $(STAMP)
 audit: $(AUDIT)/bin/pip-audit ## known holes in the pinned packages, by pip-audit; needs the network
 	@$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off --timeout 10
 
-bench: $(STAMP) ## measure speed; writes experiments/results/bench.md
+bench: $(STAMP) ## measure speed beside ceilings, baselines and goals (about 25 minutes); writes experiments/results/bench.md
 	@$(BIN)/python -m benchmarks
 
 simulations: $(STAMP) ## measure what statistics and early stopping are worth; rewrites their tables in docs and results
