@@ -1,6 +1,6 @@
 """How long does a matrix of 24 cells take, beside the ideal, a bash loop, and the form that Ray documents?
 
-    python -m benchmarks.bench_matrix [--cells 24] [--sample 8] [--rounds 3] [--long-seconds 20] [--out FILE]
+    python -m benchmarks.bench_matrix [--cells 24] [--sample 6] [--rounds 3] [--long-seconds 20] [--out FILE]
 
 The cells are real: eight learning rates with three seeds of the quick profile on the simulated network, with as many
 steps as train for the wanted seconds on this machine, which a first training finds out. Times are those of whole
@@ -291,7 +291,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_matrix", description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=24, help=f"a multiple of {SEEDS}")
-    parser.add_argument("--sample", type=int, default=8, help="of the cells, for the loops and (c)")
+    parser.add_argument("--sample", type=int, default=6, help="of the cells, for the loops and (c)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="that a short cell trains")
     parser.add_argument("--long-seconds", type=float, default=20.0, help="that a long cell trains; 0: none of these")

@@ -1,6 +1,6 @@
 """How many more windows a second does Phase 1 train on than STAEformer as published?
 
-    python -m benchmarks.bench_staeformer [--rounds 6] [--threads 2] [--batch 16] [--out FILE]
+    python -m benchmarks.bench_staeformer [--rounds 5] [--threads 2] [--batch 16] [--out FILE]
 
 The same batch of 207 sensors for all, the same loss and optimizer. Each variant lives in a process of its own, so that
 none inherits how another handles memory, and they take turns, step by step: only one computes at a time. Ours keeps
@@ -206,7 +206,7 @@ def markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_staeformer", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sensors", type=int, default=207)

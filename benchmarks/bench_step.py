@@ -1,6 +1,6 @@
 """How much slower is a training step of Phase 1 than its matrix products alone, and how near to what the machine can?
 
-    python -m benchmarks.bench_step [--pairs 10] [--threads 1 2] [--out FILE]
+    python -m benchmarks.bench_step [--pairs 8] [--threads 1 2] [--out FILE]
 
 The step is forward, masked MAE, backward and AdamW on random readings of 207 sensors. Its products are found by
 watching one forward pass, then repeated bare, forward and backward, on tensors of the same shapes: `F.linear` without
@@ -184,7 +184,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sensors", type=int, default=207)
