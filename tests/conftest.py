@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import settings
 from altformer.config import Config
 from altformer.data.identity import content_hash
 from altformer.data.traffic import TrafficData, read_only
+from tests.faults.process import Process
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -38,6 +40,20 @@ def _folder_with(name: str) -> Path:
     if not (folder / name).is_dir():
         pytest.skip(f"{name} is not there; set ALTFORMER_DATA to the folder that has it")
     return folder
+
+
+@pytest.fixture
+def close() -> Iterator[Callable[[Process], Process]]:
+    """Takes a process to be closed when the test is over, and returns it: `process = close(matrix.start())`."""
+    processes: list[Process] = []
+
+    def closed(process: Process) -> Process:
+        processes.append(process)
+        return process
+
+    yield closed
+    for process in reversed(processes):
+        process.close()
 
 
 @pytest.fixture(scope="session")

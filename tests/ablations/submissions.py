@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from tests.faults.local_cluster import LocalCluster, Node, free_port
+from tests.faults.local_cluster import LocalCluster, free_port, private
 from tests.faults.process import ROOT, Process
+from tests.small import SMALL_DATA
 
 PACKAGES = ("altformer", "cluster", "experiments", "ablations")
 STEPS = 4  # of training in an epoch
@@ -40,7 +40,7 @@ class Own(nn.Module):
         Path(os.environ["NOTES"], f"{os.getpid()}.json").write_text(json.dumps(noted))
 
     def forward(self, reading, observed, time_of_day, day_of_week):
-        if self.training:
+        if self.training and not Path(os.environ["NOTES"], "hurry").exists():
             time.sleep(self.pause)
         return self.linear(reading.transpose(1, 2)).transpose(1, 2)
 """
@@ -55,38 +55,17 @@ class JobsHead(LocalCluster):
 
     def __init__(self) -> None:
         self.temp = Path(tempfile.mkdtemp(prefix="rj-", dir="/tmp"))
-        port, dashboard = free_port(), free_port()
-        self.address = f"127.0.0.1:{port}"
+        dashboard = free_port()
         self.jobs = f"http://127.0.0.1:{dashboard}"
-        token = self.temp / "token"
-        token.touch(0o600)
-        token.write_text(secrets.token_hex(32))
         #: for who submits
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.environment = {name: value for name, value in private(self.temp).items() if name != "RAY_TMPDIR"}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
-        self._environment = {**inherited, **self.environment, "PATH": path, "OMP_NUM_THREADS": "1"}
-        self.nodes = []
-        self.head = self._start(
-            [
-                "--head",
-                f"--port={port}",
-                "--node-ip-address=127.0.0.1",
-                "--num-cpus=0",
-                "--include-dashboard=true",
-                "--dashboard-host=127.0.0.1",
-                f"--dashboard-port={dashboard}",
-                f"--temp-dir={self.temp}",
-            ]
-        )
+        options = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+        self._begin({**inherited, **self.environment, "PATH": path, "OMP_NUM_THREADS": "1"}, 0, options)
 
-    def add(self, cpus: int) -> Node:
-        """A node with a temporary folder of its own."""
-        number = len(self.nodes) + 1
-        where = [f"--node-ip-address=127.0.1.{number}", f"--temp-dir={self.temp / f'n{number}'}"]
-        node = self._start([f"--address={self.address}", f"--num-cpus={cpus}", *where])
-        self.nodes.append(node)
-        return node
+    def _options_of_next(self) -> list[str]:
+        return [f"--temp-dir={self.temp / f'n{self._started}'}"]
 
 
 class Project:
@@ -113,7 +92,6 @@ class Project:
         (self.folder / "matrices").mkdir()
         experiment = {"base": "simulated.yaml", "model": {"class": "own:Own", "pause": epoch_seconds / STEPS}}
         (self.folder / "matrices" / "own-experiment.yaml").write_text(yaml.safe_dump(experiment))
-        small = {"steps_per_epoch": STEPS, "batch_size": 8, "val_stride": 40, "test_stride": 40}
         matrix = {
             "name": "small",
             "base": "own-experiment.yaml",
@@ -121,7 +99,7 @@ class Project:
             "baseline": "low",
             "seeds": 1,
             "scheduler": "none",
-            "settings": {**small, "sensors": 8, "days": 8, "epochs": epochs},
+            "settings": {**SMALL_DATA, "batch_size": 8, "steps_per_epoch": STEPS, "epochs": epochs},
         }
         (self.folder / "matrices" / "small.yaml").write_text(yaml.safe_dump(matrix))
 
@@ -131,6 +109,10 @@ class Project:
         for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "begin"]):
             subprocess.run([*git, *arguments], check=True)
         return subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+
+    def hurry(self) -> None:
+        """Let its cells sleep no more."""
+        (self.notes / "hurry").touch()
 
     def submit(self, *options: str) -> Process:
         """`altformer submit` of the matrix."""

@@ -14,33 +14,9 @@ import time
 import pytest
 
 from experiments.cli import COMMANDS, main
+from tests.small import SMALL, as_options
 
-SMALL = [
-    "--sensors",
-    "8",
-    "--days",
-    "8",
-    "--embed_dim",
-    "8",
-    "--num_heads",
-    "2",
-    "--adaptive_dim",
-    "4",
-    "--patch_len",
-    "3",
-    "--steps_per_epoch",
-    "3",
-    "--batch_size",
-    "8",
-    "--val_stride",
-    "40",
-    "--test_stride",
-    "40",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-]
+SETTINGS = as_options({**SMALL, "steps_per_epoch": 3, "threads": 1, "device": "cpu"})
 
 
 @pytest.fixture
@@ -49,7 +25,7 @@ def out(tmp_path):
 
 
 def train(out, *arguments):
-    return main(["train", "--cfg", "simulated", *SMALL, "--epochs", "2", "--out", str(out), *arguments])
+    return main(["train", "--cfg", "simulated", *SETTINGS, "--epochs", "2", "--out", str(out), *arguments])
 
 
 def record_named(out, name):
@@ -186,7 +162,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(out, tmp_path, number,
     # a job in the background of a script ignores SIGINT, and so would what these tests start there
     start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     start += "from experiments.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", start, "train", "--cfg", "simulated", *SMALL, "--epochs", "6"]
+    command = [sys.executable, "-c", start, "train", "--cfg", "simulated", *SETTINGS, "--epochs", "6"]
     command += ["--steps_per_epoch", "30"]
     process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

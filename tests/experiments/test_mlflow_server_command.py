@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from tests.experiments.conftest import NETWORK, SMALL, options
+from tests.experiments.conftest import SETTINGS
 from tests.experiments.served_mlflow import PATIENCE, Answer, Machine, Network, Server, Started, postgres, two_networks
 from tests.faults.harness import Matrix
+from tests.small import as_options
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
 FILES = {"config.yaml", "record.json", "environment.txt", "log.txt"}  # of every cell
@@ -118,7 +119,7 @@ def train(machine: Machine, folder: Path, uri: str, environment: dict[str, str],
             f"seed{seed}",
             "--out",
             str(folder / "runs"),
-            *options(**SMALL, **NETWORK),
+            *as_options(SETTINGS),
         ]
         code.append(f"assert main({[*given, '--seed', str(seed)]!r}) == 0")
     (folder / "client.py").write_text("\n".join(code))
@@ -173,7 +174,7 @@ def assert_each_run_once(database: Any, names: list[str], artifacts: Path) -> No
     for run, name, _ in runs:
         points = database.execute("select key, step from metrics where run_uuid = ?", (run,)).fetchall()
         assert max(Counter(points).values()) == 1, name
-        assert [step for key, step in sorted(points) if key == "val_mae"] == list(range(1, SMALL["epochs"] + 1))
+        assert [step for key, step in sorted(points) if key == "val_mae"] == list(range(1, SETTINGS["epochs"] + 1))
         [folder] = artifacts.glob(f"*/{run}/artifacts")
         kept = Counter(path.name for path in folder.rglob("*") if path.is_file())
         assert {file: kept[file] for file in FILES} == dict.fromkeys(FILES, 1), name

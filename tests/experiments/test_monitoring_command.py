@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,6 @@ ARMS = {
 }
 EMPTY_WITHOUT_GPUS = re.compile(r"ray_(node_g|component_gpu|altformer_gpu)")
 WITHIN = 150.0  # Ray reports every 10 s and Prometheus asks every 10 s
-
-
-@pytest.fixture
-def close() -> Iterator[Callable[[Process], Process]]:
-    """Takes a process to be closed when the test is over, and returns it."""
-    processes: list[Process] = []
-
-    def closed(process: Process) -> Process:
-        processes.append(process)
-        return process
-
-    yield closed
-    for process in reversed(processes):
-        process.close()
 
 
 def address_of(matrix: Process) -> str:

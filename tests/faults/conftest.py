@@ -12,8 +12,8 @@ import yaml
 
 from altformer.errors import unknown_name
 from altformer.files import write_text
+from tests.faults.bad_readings import CANARY, csv
 from tests.faults.harness import Matrix, Records
-from tests.faults.process import Process
 from tests.faults.table import ROWS, Shown, markdown
 
 SHOWN = pytest.StashKey[dict[str, Shown]]()
@@ -93,16 +93,19 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Matrix], Records]]:
-    """The records of a run of a matrix that nothing happens to, run once in a session for all matrices with its cells.
+    """The records of a matrix's cells that nothing happens to, trained once in a session for all matrices with them.
 
-    Cells are the same whatever they sleep, so it sleeps not at all.
+    Cells are the same whatever they sleep, so they sleep not at all, and wherever one process trains them, so this one
+    does; those of several workers are run as a matrix.
     """
     found: dict[str, Records] = {}
 
     def records(matrix: Matrix) -> Records:
         calm = matrix.calm(tmp_path_factory.mktemp("undisturbed"))
         key = yaml.safe_dump([calm.content, calm.experiment])
-        if key not in found:
+        if key not in found and "resources" not in calm.content:
+            found[key] = calm.train_here()
+        elif key not in found:
             process = calm.start()
             try:
                 assert process.wait() == 0, process.output
@@ -115,14 +118,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 @pytest.fixture
-def close() -> Iterator[Callable[[Process], Process]]:
-    """Takes a process to be closed when the test is over, and returns it: `process = close(matrix.start())`."""
-    processes: list[Process] = []
-
-    def closed(process: Process) -> Process:
-        processes.append(process)
-        return process
-
-    yield closed
-    for process in processes:
-        process.close()
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with a good file of readings and the data folder in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALTFORMER_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    csv(Path("ok.csv"))
+    yield tmp_path
+    assert not Path(CANARY).exists(), "something was executed"

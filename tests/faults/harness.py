@@ -4,8 +4,9 @@ matrix = Matrix(tmp_path, arms={"low": {"lr": 1e-3}, "high": {"lr": 3e-3}}, seed
 process = matrix.start()                            # altformer ablate, in a session and a Ray folder of its own
 process.wait_for_event("cell_epoch", epoch=2)
 process.kill(process.pids_of("ray::Trial")[0])
+matrix.hurry()                                      # what comes need not be slow
 assert process.wait() == 0, process.output
-same_results(matrix.records(), undisturbed(matrix))  # the fixture `undisturbed` runs it once a session
+same_results(matrix.records(), undisturbed(matrix))  # the fixture `undisturbed` trains them once a session
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ from typing import Any
 
 import yaml
 
-from tests.faults.process import Process
+from ablations.matrix import load_matrix
+from ablations.planning import compose_with, make_plan
+from altformer.data.datasets import load
+from altformer.training.context import BareContext
+from experiments.cell import Machine, run_cell
+from tests.faults.models import HURRY
+from tests.faults.process import MARKS, Process
+from tests.small import SMALL_DATA
 
 PLAIN = "tests.faults.models:Plain"
 STEPS = 4  # of training in an epoch
 TIMES = frozenset({"epoch_seconds", "samples_per_second"})  # of a curve: what may differ
-SETTINGS = {"steps_per_epoch": STEPS, "batch_size": 8, "val_stride": 40, "test_stride": 40, "sensors": 8, "days": 8}
+SETTINGS = {**SMALL_DATA, "batch_size": 8, "steps_per_epoch": STEPS}
 LOW_AND_HIGH: Mapping[str, Mapping[str, Any]] = {"low": {"lr": 1e-3}, "high": {"lr": 3e-3}}  # two arms
 
 Records = dict[tuple[str, int], dict[str, Any]]  # by arm and seed
@@ -95,6 +103,28 @@ class Matrix:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{self.name}-experiment.yaml").write_text(yaml.safe_dump(self.experiment, sort_keys=False))
         self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+
+    def hurry(self) -> None:
+        """Let its cells sleep no more, also those that train now."""
+        marks = self.folder / MARKS
+        marks.mkdir(exist_ok=True)
+        (marks / HURRY).touch()
+
+    def train_here(self) -> Records:
+        """Its cells trained in this process, one after the other and without Ray; their records."""
+        settings = load_matrix(self.file).of("full")
+        data = load(compose_with(settings, {}, dataset=None, profile="full").dataset)
+        plan = make_plan(
+            settings,
+            data,
+            Machine("cpu", threads=1),
+            dataset=None,
+            profile="full",
+            settings={},
+            seeds=self.content["seeds"],
+            out=self.out,
+        )
+        return {(at.arm, at.seed): run_cell(at.cell, data, BareContext(), {}) for at in plan.cells}
 
     def start(
         self, *options: str, env: Mapping[str, str] | None = None, out: Path | None = None, mlflow: bool = False

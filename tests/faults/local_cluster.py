@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.launch.local import free_port
+from cluster.secret_file import make_secret
 from tests.faults.models import FOLDER
-from tests.faults.process import ROOT, processes_of
+from tests.faults.process import MARKS, ROOT, processes_of
 
 STORE_BYTES = 100_000_000
 
 
-class Node:
-    """One `ray start --block`, in a session of its own: the node's processes are those of the session."""
+def private(folder: Path) -> dict[str, str]:
+    """Variables that keep a cluster apart from others: a token of its own, and Ray's files in `folder`."""
+    make_secret(folder / "token")
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_TMPDIR": str(folder),
+    }
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
-        ports = [f"--dashboard-agent-listen-port={free_port()}", f"--object-store-memory={STORE_BYTES}"]
-        with log.open("a") as file:
+
+class Node:
+    """One `ray start --block`, in a session of its own: the node's processes are those of the session.
+
+    `prefix` is a command that runs another one in its own place.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, prefix: Sequence[str] = ()
+    ) -> None:
+        command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        command += [f"--dashboard-agent-listen-port={free_port()}", f"--object-store-memory={STORE_BYTES}", *arguments]
+        with log.open("w") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-                + [*ports, *arguments],
+                command,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -38,6 +53,29 @@ class Node:
             )
         self.log = log
         self.address = ""
+
+    @classmethod
+    def started(
+        cls,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        prefix: Sequence[str] = (),
+        tries: int = 3,
+    ) -> Node:
+        """A node that has started; Ray gives it 30 s to do so, which a busy machine may not have."""
+        node = cls(arguments, environment, log, prefix)
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text():
+            if node.popen.poll() is not None:
+                node.close()
+                assert tries > 1, log.read_text()
+                return cls.started(arguments, environment, log, prefix, tries - 1)
+            if time.monotonic() > deadline:
+                node.close()
+                raise AssertionError(f"no node within two minutes: {log.read_text()}")
+            time.sleep(0.1)
+        return node
 
     def pids_of(self, title: str) -> list[int]:
         """Its processes whose title contains this, the oldest first."""
@@ -73,33 +111,21 @@ class LocalCluster:
 
     def __init__(self, folder: Path, head_cpus: int = 0) -> None:
         self.temp = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
-        self.address = f"127.0.0.1:{free_port()}"
-        marks = folder / "marks"
+        marks = folder / MARKS
         marks.mkdir(parents=True, exist_ok=True)
-        token = self.temp / "token"
-        token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
         #: for drivers too
-        self.environment = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_TMPDIR": str(self.temp),
-        }
+        self.environment = private(self.temp)
         own = {"PYTHONPATH": str(ROOT), FOLDER: str(marks), "OMP_NUM_THREADS": "1"}
-        self._environment = {**os.environ, **self.environment, **own}
-        port = self.address.rpartition(":")[2]
+        self._begin({**os.environ, **self.environment, **own}, head_cpus, ["--include-dashboard=false"])
+
+    def _begin(self, environment: Mapping[str, str], cpus: int, options: Sequence[str]) -> None:
+        """Start the head with these options of `ray start`."""
+        self.address = f"127.0.0.1:{free_port()}"
         self.nodes: list[Node] = []
-        self._added = 0
-        self.head = self._start(
-            [
-                "--head",
-                f"--port={port}",
-                "--node-ip-address=127.0.0.1",
-                f"--num-cpus={head_cpus}",
-                "--include-dashboard=false",
-                f"--temp-dir={self.temp}",
-            ]
-        )
+        self._environment, self._started = environment, 0
+        port = self.address.rpartition(":")[2]
+        head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}"]
+        self.head = self._start([*head, f"--temp-dir={self.temp}", *options])
 
     def add(self, cpus: int) -> Node:
         """A further node; returns when the cluster has it.
@@ -107,9 +133,9 @@ class LocalCluster:
         Each has an address of its own, as machines have: a driver belongs to the first node with its address, and that
         must be the head.
         """
-        self._added += 1
-        own = f"127.0.1.{self._added}"
-        node = self._start([f"--address={self.address}", f"--node-ip-address={own}", f"--num-cpus={cpus}"])
+        own = f"127.0.1.{self._started}"
+        options = [f"--node-ip-address={own}", f"--num-cpus={cpus}", *self._options_of_next()]
+        node = self._start([f"--address={self.address}", *options])
         node.address = own
         self.nodes.append(node)
         return node
@@ -130,16 +156,14 @@ class LocalCluster:
             [sys.executable, "-m", "ray.scripts.scripts", *command], env=environment, capture_output=True, check=True
         )
 
-    def _start(self, arguments: list[str], tries: int = 3) -> Node:
-        log = self.temp / f"node-{free_port()}.txt"
-        node = Node(arguments, self._environment, log)
-        while "Ray runtime started" not in log.read_text():
-            if node.popen.poll() is not None:  # Ray gives a node 30 s to start, which a busy machine may not have
-                node.close()
-                assert tries > 1, log.read_text()
-                return self._start(arguments, tries - 1)
-            time.sleep(0.1)
-        return node
+    def _options_of_next(self) -> list[str]:
+        """Further options of the node that is started next."""
+        return []
+
+    def _start(self, arguments: Sequence[str]) -> Node:
+        log = self.temp / f"node-{self._started}.txt"
+        self._started += 1
+        return Node.started(arguments, self._environment, log)
 
     def close(self) -> None:
         """End all nodes, and remove their files."""
@@ -152,10 +176,3 @@ class LocalCluster:
 
     def __exit__(self, *failure: object) -> None:
         self.close()
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

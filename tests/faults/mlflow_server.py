@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from cluster.launch.local import free_port
+
 PATIENCE = 180.0
 Points = dict[str, list[tuple[int, float]]]
 
@@ -27,7 +28,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "server.db"
-        self.port = _free_port()
+        self.port = free_port()
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -81,7 +82,7 @@ class Gate:
 
     def __init__(self, server: Server) -> None:
         self._behind = server.port
-        self.port = _free_port()
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.delay = 0.0
         self.calls = 0
@@ -147,10 +148,3 @@ def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler._pass)
     return Handler
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

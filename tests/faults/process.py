@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.harness import Matrix
 
 ROOT = Path(__file__).parents[2]
+MARKS = "marks"  # the folder below a matrix's own that $ALTFORMER_FAULTS names
 AGENTS = frozenset({"ray::DashboardAgent", "ray::RuntimeEnvAgent"})
 
 
@@ -43,7 +44,7 @@ class Process:
         self.matrix, self.started = matrix, time.time()
         self.temp = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
         self._written = folder / f"output-{uuid.uuid4().hex[:8]}.txt"
-        marks = folder / "marks"
+        marks = folder / MARKS
         marks.mkdir(parents=True, exist_ok=True)
         own = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(self.temp), FOLDER: str(marks), "OMP_NUM_THREADS": "1"}
         self.environment = {**os.environ, **own, "PYTHONUNBUFFERED": "1", "COLUMNS": "120", **env}

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.faults.local_cluster import STORE_BYTES, free_port
-from tests.faults.process import ROOT, processes_of
+from tests.faults.local_cluster import Node, free_port, private
+from tests.faults.process import ROOT
 
 Over = Mapping[Path, Path | None]  # what lies over a path on a node alone: a folder or file, or None: an empty folder
 
@@ -47,17 +43,9 @@ class Machines:
         self._subnet = f"10.231.{os.getpid() % 250}"
         self._bridge = f"afb{os.getpid()}"
         self._spaces: list[str] = []
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        token = self.temp / "token"
-        token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
+        self._nodes: dict[str, Node] = {}
         #: for drivers too
-        self.environment = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_TMPDIR": str(self.temp),
-        }
+        self.environment = private(self.temp)
         port = free_port()
         self.address = f"{self._subnet}.1:{port}"
         try:
@@ -104,16 +92,13 @@ class Machines:
 
     def halt(self, address: str) -> None:
         """Let a node's raylet do nothing any more, as on a machine that is stuck."""
-        [raylet] = [pid for pid, title in processes_of(self._nodes[address].pid).items() if "raylet/raylet" in title]
+        [raylet] = self._nodes[address].pids_of("raylet/raylet")
         os.kill(raylet, signal.SIGSTOP)
 
     def close(self) -> None:
         """End all nodes, and take their networks and files away."""
-        for popen in self._started:
-            for pid in processes_of(popen.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            popen.wait()
+        for node in self._nodes.values():
+            node.close()
         for space in self._spaces:
             subprocess.run(["ip", "netns", "del", space], capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
@@ -133,30 +118,8 @@ class Machines:
         ):
             subprocess.run(command.split(), check=True, capture_output=True)
 
-    def _start(
-        self, prefix: Sequence[str], arguments: Sequence[str], address: str, cpus: int, gpus: int, tries: int = 3
-    ) -> None:
-        log = self.temp / f"node-{len(self._started)}.txt"
-        command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        command += [f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
-        command += [f"--object-store-memory={STORE_BYTES}", f"--dashboard-agent-listen-port={free_port()}", *arguments]
+    def _start(self, prefix: Sequence[str], arguments: Sequence[str], address: str, cpus: int, gpus: int) -> None:
+        log = self.temp / f"node-{len(self._nodes)}.txt"
+        own = [f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
         environment = {**os.environ, **self.environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        with log.open("w") as file:
-            popen = subprocess.Popen(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
-        self._started.append(popen)
-        self._nodes[address] = popen
-        until = time.monotonic() + 120
-        while "Ray runtime started" not in log.read_text():
-            assert time.monotonic() < until, f"no node within two minutes: {log.read_text()}"
-            if popen.poll() is not None:  # Ray gives a node 30 s to start, which a busy machine may not have
-                assert tries > 1, log.read_text()
-                self._start(prefix, arguments, address, cpus, gpus, tries - 1)
-                return
-            time.sleep(0.1)
+        self._nodes[address] = Node.started([*own, *arguments], environment, log, prefix)

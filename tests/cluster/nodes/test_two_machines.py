@@ -18,25 +18,15 @@ from tests.cluster.nodes.driver import driver
 from tests.cluster.nodes.machines import Machines
 from tests.faults.harness import same_results
 from tests.faults.process import ROOT
+from tests.small import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SMALL = {
-    "embed_dim": 8,
-    "num_heads": 2,
-    "adaptive_dim": 4,
-    "steps_per_epoch": 4,
-    "epochs": 3,
-    "batch_size": 8,
-    "val_stride": 40,
-    "test_stride": 40,
-    "sensors": 8,
-    "days": 8,
-}
+SETTINGS = {**SMALL, "epochs": 3, "steps_per_epoch": 4}
 
 
 def test_a_cell_on_two_machines_has_the_curve_that_it_has_on_one(tmp_path):
-    config = compose(ROOT / "experiments" / "simulated.yaml", settings=SMALL)
+    config = compose(ROOT / "experiments" / "simulated.yaml", settings=SETTINGS)
     data = load(config.dataset)
     found = {}
     with Machines() as cluster:
@@ -60,6 +50,6 @@ def test_a_cell_on_two_machines_has_the_curve_that_it_has_on_one(tmp_path):
     assert sorted(spread["places"]) == sorted(addresses)
     assert len(set(packed["places"])) == 1 and packed["places"][0] in addresses
     assert spread_cell.hash == packed_cell.hash, "where its workers are is no part of what a cell is"
-    assert len(spread["curve"]) == SMALL["epochs"]
+    assert len(spread["curve"]) == SETTINGS["epochs"]
     written = [json.loads((cell.folder / "record.json").read_text()) for cell in (spread_cell, packed_cell)]
     assert same_results({("cell", 0): written[0]}, {("cell", 0): written[1]})
