@@ -44,6 +44,7 @@ def test_damaged_last_checkpoints_give_way_to_those_before(tmp_path, close, undi
         path = newest(matrix, cell)
         damage(path / name)
         damaged[cell] = path
+    matrix.hurry()
     again = close(matrix.start())
     assert again.wait(WAIT) == 0, again.output
     for cell, path in damaged.items():
@@ -141,6 +142,7 @@ def test_a_disk_that_fills_while_cells_train_costs_no_epoch(tmp_path, close, und
     assert "disk full" in process.output and "Traceback" not in process.output
     assert_whole(matrix)
     (disk / "others").unlink()
+    matrix.hurry()
     again = close(matrix.start(mlflow=True))
     assert again.wait(WAIT) == 0, again.output
     assert list(matrix.mlflow_runs().values()).count("FINISHED") == len(matrix.mlflow_runs()) >= 4

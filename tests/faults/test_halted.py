@@ -57,6 +57,7 @@ def test_a_head_that_is_gone_ends_the_driver_and_the_same_command_goes_on(tmp_pa
     assert left == {}, left
     done = {at: record["provenance"]["ended"] for at, record in matrix.records().items()}
 
+    matrix.hurry()
     again = close(matrix.start(mlflow=True))
     assert again.wait() == 0, again.output
     same_results(matrix.records(), undisturbed(matrix))

@@ -42,6 +42,8 @@ def test_a_killed_trial_resumes(tmp_path, close, undisturbed, fault_table):
     [started] = [line for line in matrix.log(epoch["cell"]) if line.startswith("INFO started")]
     killed = time.time()
     process.kill(int(re.findall(r"pid (\d+)", started)[0]))
+    process.wait_for_event("cell_retried")
+    matrix.hurry()
     assert process.wait() == 0, process.output
     [retried] = matrix.events("cell_retried")
     assert (retried["cell"], retried["fault"], retried["retries"]) == (epoch["cell"], "died", 1), retried
@@ -70,6 +72,8 @@ def test_a_killed_rank_takes_its_trial_back_to_the_checkpoint(tmp_path, close, u
     assert len(ranks) == 2, process.processes()
     killed = time.time()
     process.kill(ranks[-1])
+    process.wait_for_event("cell_retried")
+    matrix.hurry()
     assert process.wait() == 0, process.output
     [retried] = matrix.events("cell_retried")
     assert (retried["cell"], retried["fault"]) == (epoch["cell"], "died"), retried
@@ -144,6 +148,7 @@ def test_a_killed_driver_goes_on(tmp_path, close, undisturbed, fault_table, is_l
         for planned in matrix.plan if list(matrix.out.glob("faults-*/plan.json")) else []:
             if (matrix.cell_folder(planned["cell_hash"]) / "record.json").is_file():
                 finished.setdefault(planned["cell_hash"], len(matrix.attempts(planned["cell_hash"])))
+    matrix.hurry()
     process = close(matrix.start(mlflow=True))
     assert process.wait() == 0, process.output
     for each in [*killed, process]:

@@ -27,6 +27,9 @@ def test_trials_of_a_lost_node_resume_elsewhere(tmp_path, close, undisturbed, fa
         second = cluster.add(cpus=2)  # only now, so that both cells are on the first
         lost = time.time()
         first.kill()
+        for at in matrix.plan:
+            process.wait_for_event("cell_retried", cell=at["cell_hash"])
+        matrix.hurry()
         assert process.wait() == 0, process.output
         assert second.pids_of("raylet")
     starts = {}
@@ -52,7 +55,7 @@ def test_trials_leave_a_node_that_is_going_to_be_taken_away(tmp_path, close, und
     per_step = seconds / steps
     matrix = Matrix(
         tmp_path,
-        epochs=2,
+        epochs=4,
         epoch_seconds=per_step * STEPS,
         settings={"steps_per_epoch": steps},
         retries={"per_cell": 0, "per_matrix": 0},
@@ -60,13 +63,15 @@ def test_trials_leave_a_node_that_is_going_to_be_taken_away(tmp_path, close, und
     with LocalCluster(tmp_path) as cluster:
         first = cluster.add(cpus=2)
         process = close(matrix.start("--address", cluster.address, env=cluster.environment))
-        process.wait_for_event("cell_epoch", epoch=1)
+        process.wait_until("both have begun", lambda: len(matrix.events("cell_started")) == 2)
         second = cluster.add(cpus=2)
+        process.wait_for_event("cell_epoch", epoch=1)
         told = time.time()
         cluster.drain(first)
         for at in matrix.plan:
             process.wait_for_event("cell_retried", cell=at["cell_hash"])
         left = {event["name"]: event["t"] - told for event in matrix.events("cell_retried")}
+        matrix.hurry()
         assert process.wait(300) == 0, process.output
         assert second.pids_of("raylet")
     assert max(left.values()) < seconds, "they leave within the epoch"
