@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
 
@@ -36,15 +37,16 @@ class Teacher(nn.Module):
         return reading[:, -1:].expand(-1, 12, -1)
 
 
-def worker(rank, world_size, store, config, data, folder, teacher, queue):
+def worker(rank, world_size, store, config, data, folder, teacher):
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
-    result, buffers = train_and_look(config, data, Rank(rank, world_size), folder, teacher)
-    queue.put((rank, result, buffers))
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # all is handed over; torch's threads have been seen to abort at the interpreter's own exit
+    try:
+        found = train_and_look(config, data, Rank(rank, world_size), folder, teacher)
+        dist.barrier()
+        return found
+    finally:
+        dist.destroy_process_group()
 
 
 def train_and_look(config, data, context, folder, teacher):
@@ -64,16 +66,24 @@ def train_and_look(config, data, context, folder, teacher):
         return train(config, data, context, folder, teacher), buffers
 
 
-def train_on_two_ranks(config, data, folder, teacher=None):
-    """The result of each rank, and its model's buffers after each epoch."""
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    arguments = (2, str(folder / "store"), config, data, folder / "two", teacher, queue)
-    ranks = mp.spawn(worker, arguments, nprocs=2, join=False)
-    found = {rank: found for rank, *found in (queue.get() for _ in range(2))}
-    while not ranks.join():
-        pass
-    return {rank: result for rank, (result, _) in found.items()}, {rank: seen for rank, (_, seen) in found.items()}
+@pytest.fixture(scope="module")
+def train_on_two_ranks():
+    """The result of each rank, and its model's buffers after each epoch.
+
+    The two processes stay for all tests of this module: each takes seconds to import torch.
+    """
+    processes = ProcessPoolExecutor(2, get_context("spawn"))
+
+    def trained(config, data, folder, teacher=None):
+        arguments = (2, str(folder / "store"), config, data, folder / "two", teacher)
+        found = [processes.submit(worker, rank, *arguments) for rank in range(2)]
+        results, buffers = zip(*(each.result() for each in found), strict=True)
+        return dict(enumerate(results)), dict(enumerate(buffers))
+
+    yield trained
+    for process in list(processes._processes.values()):
+        process.kill()  # all is handed over; torch's threads have been seen to abort at the interpreter's own exit
+    processes.shutdown()
 
 
 def changed(config, model=None, **training):
@@ -110,7 +120,7 @@ def dry(tiny):
         (7, 5, "masked_mae", 3),  # one exchange of gradients for three unequal micro-batches
     ],
 )
-def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, accumulated):
+def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, accumulated, train_on_two_ranks):
     """Four epochs without dropout; one rank alone sees a step's windows in a single batch."""
     config = changed(dry, batch_size=batch_size * accumulated, steps_per_epoch=steps, loss=loss)
     alone = train(config, traffic, BareContext(), tmp_path / "one")
@@ -135,7 +145,7 @@ def test_two_ranks_equal_one(traffic, dry, tmp_path, batch_size, steps, loss, ac
     ],
     ids=["shared weights", "distillation", "both"],
 )
-def test_two_ranks_equal_one_in_every_form_of_a_step(traffic, dry, tmp_path, model, teacher):
+def test_two_ranks_equal_one_in_every_form_of_a_step(traffic, dry, tmp_path, model, teacher, train_on_two_ranks):
     """An odd batch: the two terms of a distilled loss have counts of their own, unequal between the ranks."""
     distillation = None if teacher is None else {"teacher": "0123456789abcdef", "weight": 0.4}
     config = changed(dry, dry.model.model_dump() | model, batch_size=15, distillation=distillation)
@@ -145,7 +155,7 @@ def test_two_ranks_equal_one_in_every_form_of_a_step(traffic, dry, tmp_path, mod
 
 
 @pytest.mark.slow
-def test_ranks_of_a_model_with_running_means_validate_one_model(traffic, dry, tmp_path):
+def test_ranks_of_a_model_with_running_means_validate_one_model(traffic, dry, tmp_path, train_on_two_ranks):
     """Each rank normalizes by its own share of a batch; what it remembers of it is made one at each epoch's end.
 
     Else validation, which every rank does a part of, would be that of two models, and the checkpoint a third.
@@ -167,7 +177,7 @@ def test_ranks_of_a_model_with_running_means_validate_one_model(traffic, dry, tm
 
 
 @pytest.mark.slow
-def test_a_model_without_weights_runs_on_two_ranks(traffic, tiny, tmp_path):
+def test_a_model_without_weights_runs_on_two_ranks(traffic, tiny, tmp_path, train_on_two_ranks):
     config = changed(tiny, {"type": "historical_average"})
     alone = train(config, traffic, BareContext(), tmp_path / "one")
     results, _ = train_on_two_ranks(config, traffic, tmp_path)
