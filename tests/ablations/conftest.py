@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from ablations.running import run_plan
 from altformer.data.traffic import TrafficData
 from altformer.files import write_json
 from experiments.cell import Machine
+from tests.cluster.nodes.driver import its_user
+from tests.faults.local_cluster import LocalCluster
 
 STEPS = {"3": 0.88, "6": 1.0, "12": 1.17, "all": 1.0}
 
@@ -32,6 +34,20 @@ MakeReport = Callable[..., tuple[ReportData, list[CellResult]]]
 def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """``altformer ablate`` times no steps before it starts, which is of no interest to most tests."""
     monkeypatch.setattr("ablations.command.PROBE_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def small_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A Ray of two CPUs that is there for all tests of a module."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), head_cpus=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def ray_here(small_cluster: LocalCluster) -> Iterator[None]:
+    """Commands in this process use a Ray that runs already, instead of starting one each."""
+    with its_user({**small_cluster.environment, "RAY_ADDRESS": small_cluster.address}):
+        yield
 
 
 def scores(mae: float, windows: int) -> dict[str, Any]:

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ablations.cells import COLUMNS
 from experiments.cli import main
+from tests.small import SMALL, as_settings
 
-SMALL = {
-    "sensors": 8,
-    "days": 8,
-    "embed_dim": 8,
-    "num_heads": 2,
-    "adaptive_dim": 4,
-    "patch_len": 3,
-    "epochs": 3,
-    "steps_per_epoch": 4,
-    "batch_size": 8,
-    "val_stride": 40,
-    "test_stride": 40,
-}
+SETTINGS = {**SMALL, "epochs": 3, "steps_per_epoch": 4}
 MATRIX = """
 name: tiny
 base: simulated.yaml
@@ -49,8 +34,7 @@ def matrix(tmp_path):
 
 
 def options(out, **changes):
-    values = {name: value for name, value in {**SMALL, **changes}.items() if value is not None}
-    return ["--out", str(out), "--profile", "quick", *(f"--set={name}={value}" for name, value in values.items())]
+    return ["--out", str(out), "--profile", "quick", *as_settings({**SETTINGS, **changes})]
 
 
 def only_folder(out, name="tiny"):
@@ -123,6 +107,7 @@ def test_mistakes_end_with_code_2_and_write_nothing(arguments, message, tmp_path
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_the_whole_way_then_again_then_more_seeds(matrix, tmp_path, capsys):
     out = tmp_path / "runs"
     assert main(["ablate", str(matrix), *options(out)]) == 0
@@ -174,6 +159,7 @@ def test_the_whole_way_then_again_then_more_seeds(matrix, tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_a_failed_cell_is_recorded_and_run_again(matrix, tmp_path, capsys):
     out = tmp_path / "runs"
     assert main(["ablate", str(matrix), *options(out), "--dry-run"]) == 0
@@ -198,6 +184,7 @@ def test_a_failed_cell_is_recorded_and_run_again(matrix, tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_asha_stops_cells_whose_test_set_stays_unread(tmp_path):
     out = tmp_path / "runs"
     path = tmp_path / "search.yaml"
@@ -231,62 +218,30 @@ def test_make_ablation_depth_with_two_workers_equals_one(tmp_path):
     root = Path(__file__).parents[2]
     if not (root / ".venv" / ".installed").exists():
         pytest.skip("run through make, which builds .venv")
-    tables = {}
-    for workers in (1, 2):
-        out = tmp_path / str(workers)
-        arguments = " ".join(options(out, dropout=0, fusion_dropout=0)[4:])
-        done = subprocess.run(
+    outs = {workers: tmp_path / str(workers) for workers in (1, 2)}
+    settings = as_settings({**SETTINGS, "dropout": 0, "fusion_dropout": 0})
+    arguments = " ".join(["--probe-seconds", "0", *settings])
+    running = [
+        subprocess.Popen(
             ["make", "ablation-depth", "SEEDS=1", "DATASET=simulated", "PROFILE=quick", f"WORKERS={workers}"]
             + [f"OUT={out}", f"ARGS={arguments}"],
             cwd=root,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=500,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        tables[workers] = rows(only_folder(out, "depth"))
+        for workers, out in outs.items()
+    ]
+    said = [process.communicate(timeout=500)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    tables = {workers: rows(only_folder(out, "depth")) for workers, out in outs.items()}
+    for workers, out in outs.items():
         record = json.loads((out / "cells" / tables[workers][0]["cell_hash"] / "record.json").read_text())
         assert record["machine"]["workers"] == workers
     for one, two in zip(tables[1], tables[2], strict=True):
         assert (one["arm"], one["status"], two["status"]) == (two["arm"], "done", "done")
         assert float(two["test_mae"]) == pytest.approx(float(one["test_mae"]), rel=1e-4)
         assert two["test_windows"] == one["test_windows"]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(matrix, tmp_path, number, code):
-    out = tmp_path / "runs"
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "ablate",
-        str(matrix),
-        *options(out, epochs=40, steps_per_epoch=10),
-    ]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(out.glob("cells/*/checkpoints/epoch-*"))) < 4 and time.monotonic() < deadline:
-            time.sleep(0.2)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == code, output
-    assert "the same command goes on" in output
-    runs = mlflow_runs(out)
-    assert not [name for name, (status, *_) in runs.items() if status == "RUNNING"]
-    left = [folder for folder in out.glob("cells/*") if not (folder / "record.json").exists()]
-    assert left, "interrupted before all was done"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [row["status"] for row in rows(only_folder(out))] == ["done"] * 4
-    assert {status for status, *_ in mlflow_runs(out).values()} == {"FINISHED"}
 
 
 def test_the_same_matrix_twice_at_once_is_refused(matrix, tmp_path, capsys):
@@ -333,6 +288,7 @@ def test_without_records_and_probes_the_time_is_said_to_be_unknown(tmp_path, cap
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_a_budget_of_cells_ends_with_code_3_and_the_same_command_goes_on(matrix, tmp_path, capsys):
     out = tmp_path / "runs"
     arguments = ["ablate", str(matrix), *options(out), "--scheduler", "none", "--max-cells", "3"]

@@ -1,4 +1,4 @@
-"""A matrix under the rule that stops arms, on a Ray of its own: what is stopped, reported, and equal to the bit."""
+"""A matrix under the rule that stops arms, on a real Ray: what is stopped, reported, and equal to the bit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from tests.small import SMALL, as_settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
 MATRIX = """name: stopping
 base: simulated
@@ -21,28 +22,14 @@ baseline: ours
 seeds: 3
 scheduler: {type: futility, margin: 0.5}
 """
-SMALL = {
-    "sensors": 8,
-    "days": 8,
-    "embed_dim": 8,
-    "num_heads": 2,
-    "adaptive_dim": 4,
-    "patch_len": 3,
-    "epochs": 4,
-    "steps_per_epoch": 8,
-    "batch_size": 8,
-    "val_stride": 40,
-    "test_stride": 40,
-    "training.scheduler": "constant",
-}
+SETTINGS = {**SMALL, "epochs": 4, "steps_per_epoch": 8, "training.scheduler": "constant"}
 
 
 def run(folder: Path, out: str, *more: str) -> dict[tuple[str, int], dict]:
     """Run the matrix; its cells' records by arm and seed."""
     (folder / "stopping.yaml").write_text(MATRIX)
-    fields = [f"--set={name}={value}" for name, value in SMALL.items()]
     places = ["--out", str(folder / out), "--profile", "quick", "--no-mlflow"]
-    assert main(["ablate", str(folder / "stopping.yaml"), *places, *fields, *more]) == 0
+    assert main(["ablate", str(folder / "stopping.yaml"), *places, *as_settings(SETTINGS), *more]) == 0
     plan = json.loads(next((folder / out).glob("stopping-*/plan.json")).read_text())
     cells = folder / out / "cells"
     return {

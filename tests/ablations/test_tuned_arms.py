@@ -15,6 +15,7 @@ from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
 from experiments.cell import Machine
 from experiments.cli import main
+from tests.small import SMALL, as_settings
 
 MATRIX = """
 name: fair
@@ -27,19 +28,7 @@ seeds: 2
 scheduler: none
 tune_per_arm: {lr: [0.001, 0.003, 0.01]}
 """
-SMALL = {
-    "sensors": 8,
-    "days": 8,
-    "embed_dim": 8,
-    "num_heads": 2,
-    "adaptive_dim": 4,
-    "patch_len": 3,
-    "epochs": 2,
-    "steps_per_epoch": 3,
-    "batch_size": 8,
-    "val_stride": 40,
-    "test_stride": 40,
-}
+SETTINGS = {**SMALL, "epochs": 2, "steps_per_epoch": 3}
 
 
 @pytest.fixture
@@ -222,8 +211,7 @@ def test_set_may_not_name_a_tuned_field(field, draft):
 
 
 def options(out, *more):
-    values = [f"--set={name}={value}" for name, value in SMALL.items()]
-    return ["--out", str(out), "--profile", "quick", "--probe-seconds", "0", *values, *more]
+    return ["--out", str(out), "--profile", "quick", "--probe-seconds", "0", *as_settings(SETTINGS), *more]
 
 
 def test_a_dry_run_shows_both_phases_and_writes_nothing(tmp_path, capsys):
@@ -239,6 +227,7 @@ def test_a_dry_run_shows_both_phases_and_writes_nothing(tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_the_whole_way_left_in_the_tuning_phase_and_gone_on_with(tmp_path, capsys):
     out, path = tmp_path / "runs", tmp_path / "fair.yaml"
     path.write_text(MATRIX.replace("scheduler: none", "scheduler: futility"))

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +17,9 @@ from ablations.union import make_union, shared_cells
 from altformer.errors import UserError
 from experiments.cell import Machine, write_failure
 from experiments.cli import main
+from tests.faults.harness import Matrix
+from tests.faults.process import Process
+from tests.small import SMALL, as_settings
 
 RATES = "name: rates\nbase: simulated\narms: {low: {lr: 0.001}, high: {lr: 0.003}}\nbaseline: low\nseeds: 2\n"
 DROPS = (
@@ -31,19 +30,7 @@ SEARCH = (
     "name: search\nkind: search\nbase: simulated\ngrid: {lr: [0.001, 0.01]}\nbaseline: lr=0.001\nseeds: 2\n"
     "scheduler: {type: asha, grace_period: 1, reduction_factor: 2}\n"
 )
-SMALL = {
-    "sensors": 8,
-    "days": 8,
-    "embed_dim": 8,
-    "num_heads": 2,
-    "adaptive_dim": 4,
-    "patch_len": 3,
-    "epochs": 2,
-    "steps_per_epoch": 3,
-    "batch_size": 8,
-    "val_stride": 40,
-    "test_stride": 40,
-}
+SETTINGS = {**SMALL, "epochs": 2, "steps_per_epoch": 3}
 
 
 @pytest.fixture
@@ -65,8 +52,7 @@ def plans(files, traffic, tmp_path):
 
 
 def options(out, **changes):
-    values = {**SMALL, **changes}
-    return ["--out", str(out), "--profile", "quick", *(f"--set={name}={value}" for name, value in values.items())]
+    return ["--out", str(out), "--profile", "quick", *as_settings({**SETTINGS, **changes})]
 
 
 def test_each_distinct_cell_once_and_whole_seeds_first(plans, tmp_path):
@@ -169,6 +155,7 @@ def rows(out, name):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_the_whole_way_of_several_matrices(files, tmp_path, capsys):
     from mlflow import MlflowClient
 
@@ -203,6 +190,7 @@ def test_the_whole_way_of_several_matrices(files, tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_a_failed_cell_is_tried_once_and_is_the_exit_code(files, tmp_path, capsys):
     out = tmp_path / "runs"
     two = [str(path) for path in files[:2]]
@@ -225,45 +213,43 @@ def make_plan_of(path, out):
 
     matrix = load_matrix(path)
     machine = Machine("cpu", matrix.resources.cpus_per_worker, 1)
-    return make_plan(matrix, simulate(8, 8), machine, dataset=None, profile="quick", settings=SMALL, seeds=1, out=out)
+    return make_plan(
+        matrix, simulate(8, 8), machine, dataset=None, profile="quick", settings=SETTINGS, seeds=1, out=out
+    )
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_signal_leaves_all_of_it_to_go_on(files, tmp_path):
+def test_a_signal_leaves_all_of_it_to_go_on(tmp_path, close):
+    low = {"lr": 0.001}
+    rates = Matrix(tmp_path, name="rates", arms={"low": low, "high": {"lr": 0.003}}, epochs=6, epoch_seconds=1.0)
+    drops = Matrix(tmp_path, name="drops", arms={"none": low, "some": {"clip_norm": 1}}, epochs=6, epoch_seconds=1.0)
     out = tmp_path / "runs"
-    given = [*map(str, files[:2]), *options(out, epochs=40, steps_per_epoch=10)]
-    command = [sys.executable, "-m", "experiments.cli", "ablate", *given]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(out.glob("cells/*/checkpoints/epoch-*"))) < 4 and time.monotonic() < deadline:
-            time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130 and "the same command goes on" in output, output
+    given = ["ablate", str(rates.file), str(drops.file), "--out", str(out), "--profile", "full"]
+    process = close(Process([*given, "--probe-seconds", "0"], tmp_path, {}))
+    process.wait_until("cells train", lambda: len(list(out.glob("cells/*/checkpoints/epoch-*"))) >= 3)
+    process.kill(number=signal.SIGINT)
+    assert process.wait(60) == 130 and "the same command goes on" in process.output, process.output
     assert not list(out.glob("*/summary.md"))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [row["status"] for row in rows(out, "drops")] == ["done"] * 4
+    rates.hurry()
+    done = close(Process([*given, "--probe-seconds", "0"], tmp_path, {}))
+    assert done.wait() == 0, done.output
+    assert [row["status"] for row in rows(out, "drops")] == ["done"] * 2
     assert list(out.glob("*/summary.md"))
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_here")
 def test_several_data_sets_end_in_one_table(files, tmp_path, metr_la_dir, monkeypatch):
     monkeypatch.setenv("ALTFORMER_DATA", str(metr_la_dir))
     out = tmp_path / "runs"
-    tiny = {name: value for name, value in SMALL.items() if name not in ("sensors", "days")}
+    tiny = {name: value for name, value in SETTINGS.items() if name not in ("sensors", "days")}
     tiny |= {"epochs": 1, "val_stride": 400, "test_stride": 400, "patch_len": 12}
-    given = [f"--set={name}={value}" for name, value in tiny.items()]
     arguments = ["--dataset", "METR-LA,simulated", "--profile", "quick", "--seeds", "1", "--out", str(out)]
-    assert main(["ablate", str(files[0]), *arguments, *given]) == 0
+    assert main(["ablate", str(files[0]), *arguments, *as_settings(tiny)]) == 0
     [folder] = out.glob("rates-2-data-sets-*")
     with (folder / "table.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

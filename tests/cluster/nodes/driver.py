@@ -13,13 +13,19 @@ from cluster.connection import Connection, connect
 @contextmanager
 def driver(address: str, environment: Mapping[str, str]) -> Iterator[Connection]:
     """Connect to a cluster from here, as its user would."""
+    with its_user(environment), connect(address) as connection:
+        yield connection
+
+
+@contextmanager
+def its_user(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have a cluster's variables, and its token, in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)
         _forget_token()
-        with connect(address) as connection:
-            yield connection
+        yield
     _forget_token()
 
 
