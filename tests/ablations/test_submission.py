@@ -21,20 +21,6 @@ def head() -> Iterator[JobsHead]:
         yield cluster
 
 
-@pytest.fixture
-def close() -> Iterator[object]:
-    """Takes a process to be closed when the test is over, and returns it."""
-    processes = []
-
-    def closed(process):
-        processes.append(process)
-        return process
-
-    yield closed
-    for process in processes:
-        process.close()
-
-
 def test_a_matrix_runs_there_from_the_sources_that_were_sent_and_ends_here_with_its_exit_code(head, tmp_path, close):
     project = Project(tmp_path, head, epochs=2)
     begun = close(project.submit("--max-cells", "1"))
@@ -97,6 +83,7 @@ def test_a_job_is_left_alone_attached_to_stopped_and_gone_on_with(head, tmp_path
     assert len(project.events("matrix_ended")) == 1, "what was left to be written is written"
     reached = max(event["epoch"] for event in project.events("cell_epoch"))
 
+    project.hurry()
     again = close(project.submit())
     assert again.wait() == 0, again.output
     logs = [path.read_text() for path in project.out.glob("cells/*/log.txt")]
@@ -118,10 +105,10 @@ def test_another_token_is_refused_and_nothing_is_sent(head, tmp_path, close):
     }
     for command, arguments in commands.items():
         process = close(project.run(command, *arguments, env={"RAY_AUTH_TOKEN_PATH": str(wrong)}))
+        without = close(project.run(command, *arguments, env={"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}))
         assert process.wait(60) == 2, process.output
         [said] = process.output.splitlines()
         assert said.startswith(f"altformer: {head.jobs} refuses the access token that is known here"), said
-        without = close(project.run(command, *arguments, env={"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}))
         assert without.wait(60) == 2, without.output
         assert "wants an access token, and none is known here" in without.output
         assert "Traceback" not in without.output

@@ -165,18 +165,19 @@ def test_limits_end_a_cell_that_always_dies(run):
     assert told.retried == [("0", "died", 1)]
 
 
-@pytest.mark.parametrize("fault", ["sleeps", "stops"])
-def test_what_hangs_is_ended_and_tried_again_once(run, tmp_path, fault):
+def test_what_hangs_is_ended_and_tried_again_once(run, tmp_path):
+    """What sleeps, and what is stopped."""
+    hanging = [{"fault": fault, "times": times} for times in (1, 2) for fault in ("sleeps", "stops")]
     patience = Patience(factor=3, least_seconds=4, first_seconds=60)
-    outcome, told = run(
-        [{"fault": fault}, {"fault": fault, "times": 2}, {"seconds": 0.3}], patience=patience, cpus_per_worker=2
-    )
-    assert [outcome.ended[key].status for key in "012"] == ["done", "failed", "done"]
-    assert sorted(told.retried) == [("0", "hang", 1), ("1", "hang", 1)]
-    assert outcome.ended["1"].fault == "hang"
-    assert "nothing has moved for" in outcome.ended["1"].error
-    assert trained(tmp_path, 0) == [1, 2, 3, 4, 5]
-    assert len(told.notices) == 3
+    outcome, told = run([*hanging, {"seconds": 0.3}], patience=patience, cpus_per_worker=1)
+    assert [outcome.ended[key].status for key in "01234"] == ["done", "done", "failed", "failed", "done"]
+    assert sorted(told.retried) == [(key, "hang", 1) for key in "0123"]
+    for key in "23":
+        assert outcome.ended[key].fault == "hang"
+        assert "nothing has moved for" in outcome.ended[key].error
+    for index in (0, 1):
+        assert trained(tmp_path, index) == [1, 2, 3, 4, 5]
+    assert len(told.notices) == 6
     for attempt in tmp_path.glob("*/attempt-*"):
         assert not is_stopped(int(attempt.read_text().split()[1]))
 

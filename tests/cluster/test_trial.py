@@ -16,6 +16,7 @@ from cluster.connection import connect
 from cluster.errors import ClusterError
 from cluster.held import leftovers
 from cluster.resources import Resources
+from cluster.retries import Retries
 from cluster.runner import run_cells
 from cluster.scheduler import parse_scheduler
 from cluster.work import Listener, Work
@@ -159,6 +160,7 @@ def run(ray_here, tmp_path):
             connection=ray_here,
             storage=tmp_path / "storage",
             listeners=[told, *listeners],
+            retries=Retries(per_cell=1),  # of which test_recovery.py has more
         )
         begun = [
             Counter((log / str(index)).read_text().split())

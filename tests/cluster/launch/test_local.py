@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,9 +151,11 @@ def test_without_the_token_nobody_is_let_in_and_a_killed_one_is_no_obstacle(home
     assert refused.returncode == 2 and "another token than the one known here" in refused.stderr
     assert requests.get(f"{state.dashboard}/api/jobs/", timeout=10).status_code == 401
 
-    for session in state.sessions:
-        for pid in session.members():
-            os.kill(pid, signal.SIGKILL)
+    while alive := [pid for session in state.sessions for pid in session.members()]:
+        for pid in alive:  # which is not gone at once, and may have been starting others
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
     again = run("cluster", "up", "--nodes", "1", "--cpus", "1")
     assert again.returncode == 0, again.stderr
     now = local_state.read()

@@ -66,6 +66,7 @@ def test_a_matrix_in_a_job_leaves_on_a_signal_and_the_next_job_goes_on(here: Slu
     assert matrix.records() == {}, "nothing is finished yet"
     assert_nothing_is_left(here, first)
 
+    matrix.hurry()
     second = here.submit(script, variables)
     assert here.wait(second) == 0, here.printed(second)
     assert sorted(arm for arm, _ in matrix.records()) == ["high", "low"]
