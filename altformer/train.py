@@ -28,6 +28,7 @@ from altformer.model.build import build_model, count_parameters
 from altformer.model.shape import ForecastShape
 from altformer.scores import flatten
 from altformer.training.augmentation import Augmentation
+from altformer.training.average import with_average
 from altformer.training.batches import Share, epoch_steps, mixed_seed, own_shares
 from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
 from altformer.training.config import selection_metric
@@ -88,13 +89,14 @@ def train(
     torch.manual_seed(config.seed)
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
     objective = make_objective(config.training, teacher, windows)
-    model = _fitted_model(config, data, windows)
-    optimizer = make_optimizer(config.training, model)
+    trained_model = _fitted_model(config, data, windows)
+    optimizer, model = with_average(config.training, trained_model, make_optimizer(config.training, trained_model))
     checkpoints = Checkpoints(folder / "checkpoints", config, data_facts(data, windows), writes=context.rank == 0)
     progress = checkpoints.load_last(_identity(config, data), model, optimizer, context.device)
     _check_ranks_agree(progress, context, folder)
     augmentation = Augmentation(config.training, windows)
-    training = _Training(config, context, windows, _wrap(config, model, context), optimizer, objective, augmentation)
+    wrapped = _wrap(config, trained_model, context)
+    training = _Training(config, context, windows, wrapped, optimizer, objective, augmentation)
     forecaster = _seen_alive(model_forecaster(model, windows), context)
 
     def end(status: Status, test: dict[str, Any] | None = None) -> Result:

@@ -51,6 +51,7 @@ class TrainingConfig(Strict):
 
     ``batch_size`` is global over all workers; an optimizer step sees ``gradient_accumulation_steps`` of them.
     ``patience`` ends a run after that many epochs without a better validation (see `selection_metric`).
+    With an ``ema_decay`` (0: none) an average of the weights over the steps is validated and kept (see average.py).
     ``steps_per_epoch`` limits an epoch to that many optimizer steps of its random order (None: all of them).
     """
 
@@ -64,6 +65,7 @@ class TrainingConfig(Strict):
     clip_norm: float = Field(5.0, gt=0, allow_inf_nan=False)
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: ScheduleConfig = Field(default=Constant(), discriminator="type")
+    ema_decay: float = Field(0.0, ge=0, lt=1)
     loss: Literal["masked_mae", "huber", "mae_unmasked"] = "masked_mae"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup_alpha: float = Field(0.0, ge=0, allow_inf_nan=False)

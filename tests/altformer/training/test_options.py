@@ -71,6 +71,7 @@ def trainings(draw):
         "batch_size": draw(st.integers(1, 6)),
         "gradient_accumulation_steps": draw(st.integers(1, 3)),
         "lr": draw(rates()),
+        "ema_decay": draw(st.sampled_from([0.0, 0.9, 0.999])),
         "weight_decay": draw(st.floats(0, 1e-2)),
         "clip_norm": draw(st.floats(0.1, 10)),
         "scheduler": scheduler,

@@ -38,6 +38,7 @@ def stochastic(tiny):
         "steps_per_epoch": STEPS,
         "batch_size": 8,
         "gradient_accumulation_steps": 2,
+        "ema_decay": 0.5,
         "mixup_alpha": 0.2,
         "augmentation": {"noise_std": 0.01},
     }
