@@ -273,10 +273,10 @@ def taken(cpus):
 @pytest.mark.timeout(120)
 def test_a_trial_that_waits_for_room_does_not_hold_up_the_end(run):
     with taken(3):
-        outcome, told = run([{"seconds": 0.5}] * 2, budget=Budget(hours=5 / 3600), cpus_per_worker=1)
+        outcome, told = run([{"seconds": 2}] * 2, budget=Budget(hours=5 / 3600), cpus_per_worker=1)
     assert outcome.budget is not None
     assert [work.key for work in outcome.left][-1:] == ["1"]
-    assert told.started == ["0"]
+    assert "1" not in told.started
 
 
 class KillsTrialsWithoutWorkers(Listener):
