@@ -3,12 +3,13 @@
     python -m benchmarks.bench_step [--pairs 8] [--threads 1 2] [--out FILE]
 
 The step is forward, masked MAE, backward and AdamW on random readings of 207 sensors. Its products are found by
-watching one forward pass, then repeated bare, forward and backward, on tensors of the same shapes: `F.linear` without
-bias and `scaled_dot_product_attention` on contiguous heads, so nothing of the model's own cost flatters the ratio.
-Beside them run a large square product, the machine's ceiling, and a sum of large arrays, its bandwidth. All alternate
-in one process, and the ratio is taken pair by pair, so that other work on the machine weighs on all; yet two threads
-that wait for each other at every operation suffer more from a busy core than a few long products do, which the load
-average (1 minute, at the end) beside each row tells. Prints Markdown; `--out` also writes JSON.
+watching one forward pass, then repeated bare, forward and backward, on tensors of the same shapes: linear maps
+without bias, computed as the model's are, and `scaled_dot_product_attention` on contiguous heads, so nothing of the
+model's own cost flatters the ratio. Beside them run a large square product, the machine's ceiling, and a sum of large
+arrays, its bandwidth. All alternate in one process, and the ratio is taken pair by pair, so that other work on the
+machine weighs on all; yet two threads that wait for each other at every operation suffer more from a busy core than a
+few long products do, which the load average (1 minute, at the end) beside each row tells. Prints Markdown; `--out`
+also writes JSON.
 """
 
 from __future__ import annotations
@@ -65,9 +66,16 @@ def training_step(model: nn.Module, batch: int, shape: ForecastShape, bf16: bool
 
 
 def products_of(model: nn.Module, batch: int, shape: ForecastShape) -> ProductRecorder:
-    """The matrix products and attentions of one forward pass of the model as it trains."""
-    with ProductRecorder() as recorder:
-        model.train()(*random_batch(batch, shape)[0])
+    """The matrix products and attentions of one forward pass of the model as it trains, written as such.
+
+    Without oneDNN, since a linear map that goes by way of a convolution (altformer/model/linear.py) is not seen.
+    """
+    enabled, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+    try:
+        with ProductRecorder() as recorder:
+            model.train()(*random_batch(batch, shape)[0])
+    finally:
+        torch.backends.mkldnn.enabled = enabled
     return recorder
 
 

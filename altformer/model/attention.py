@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from altformer.model.linear import Linear
+
 _CUDA_GRID = 65535
 
 
@@ -27,6 +29,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 
     `bias` (r or 1,heads,s,s) is added to the scores before the softmax.
     """
+    if value.device.type == "cpu" and value.dtype == torch.bfloat16:
+        # torch's fused kernel has no fast bf16 product on a CPU, and its backward pass takes twice as long as this.
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        return torch.softmax(scores if bias is None else scores + bias, dim=-1).to(value.dtype) @ value
     limit = _rows_per_call(query)
     if len(query) <= limit:
         return scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -50,8 +56,8 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.query_key_value = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
 
     def forward(self, x: Tensor, position: nn.Module) -> Tensor:
         """Attend within each row of `x` (r,s,d), with what `position` knows of places (see positions.py)."""
@@ -67,9 +73,9 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key_value = Linear(dim, 2 * dim)
+        self.out = Linear(dim, dim)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         """Let `x` (r,s,d) read from `source` (r,s',d)."""

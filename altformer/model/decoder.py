@@ -9,6 +9,7 @@ from altformer.model.attention import attend, join_heads, split_heads
 from altformer.model.config import ModelConfig
 from altformer.model.dropout import Dropout
 from altformer.model.embedding import TABLE_STD, sincos_positions
+from altformer.model.linear import Linear
 
 
 class SpatioTemporalDecoder(nn.Module):
@@ -24,9 +25,9 @@ class SpatioTemporalDecoder(nn.Module):
         self.num_heads = config.num_heads
         start = sincos_positions(tokens, dim).repeat(2, 1)
         self.queries = nn.Parameter(start + TABLE_STD * torch.randn_like(start))
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.temporal_out = nn.Linear(dim, dim)
-        self.spatial_out = nn.Linear(dim, dim)
+        self.key_value = Linear(dim, 2 * dim)
+        self.temporal_out = Linear(dim, dim)
+        self.spatial_out = Linear(dim, dim)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:

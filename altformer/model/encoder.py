@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from altformer.model.attention import SelfAttention
 from altformer.model.config import ModelConfig
 from altformer.model.dropout import Dropout, StochasticDepth
+from altformer.model.linear import Linear, feed_forward, is_convolved
 
 
 class FeedForward(nn.Module):
@@ -15,13 +16,16 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.widen = nn.Linear(dim, hidden_dim)
-        self.narrow = nn.Linear(hidden_dim, dim)
+        self.widen = Linear(dim, hidden_dim)
+        self.narrow = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every token of `x`."""
         # As one list of tokens: the widened tensor is then no view of another, so relu_ needs no copy of it.
-        hidden = torch.relu_(self.widen(x.flatten(0, 1)))
+        rows = x.flatten(0, 1)
+        if is_convolved(rows, self.widen.out_features):
+            return feed_forward(rows, self.widen, self.narrow).view(x.shape)
+        hidden = torch.relu_(self.widen(rows))
         narrowed: Tensor = self.narrow(hidden).view(x.shape)
         return narrowed
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from altformer.model.attention import CrossAttention
 from altformer.model.config import ModelConfig
 from altformer.model.dropout import Dropout
+from altformer.model.linear import Linear
 
 
 class GatedFusion(nn.Module):
@@ -17,7 +18,7 @@ class GatedFusion(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(2 * config.embed_dim, config.embed_dim)
+        self.gate = Linear(2 * config.embed_dim, config.embed_dim)
 
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
         """Weigh `temporal` against `spatial`."""
@@ -30,7 +31,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.project = nn.Linear(2 * config.embed_dim, config.embed_dim)
+        self.project = Linear(2 * config.embed_dim, config.embed_dim)
 
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
         """Project `temporal` and `spatial` together."""
@@ -61,8 +62,8 @@ class GatedResidualFusion(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(2 * config.embed_dim, config.embed_dim)
-        self.value = nn.Linear(config.embed_dim, config.embed_dim)
+        self.gate = Linear(2 * config.embed_dim, config.embed_dim)
+        self.value = Linear(config.embed_dim, config.embed_dim)
         self.activation = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}[config.gate_activation]
 
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:

@@ -35,6 +35,18 @@ def test_cross_attention_is_the_written_out_formula():
     torch.testing.assert_close(layer(x, source), expected)
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_in_bf16_on_a_cpu_the_result_is_that_of_fp32_but_for_rounding(biased):
+    query, key, value = torch.randn(3, 6, 2, 30, 8).requires_grad_().unbind()
+    bias = torch.randn(1, 2, 30, 30) if biased else None
+    expected = attend(query, key, value, bias)
+    low = attend(*(operand.bfloat16() for operand in (query, key, value)), bias)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), expected, rtol=0.02, atol=0.02)
+    gradients = [torch.autograd.grad(y.float().square().sum(), query, retain_graph=True)[0] for y in (low, expected)]
+    torch.testing.assert_close(*gradients, rtol=0.05, atol=0.1)
+
+
 @pytest.mark.parametrize("bias_rows", [None, 1, 11], ids=["no bias", "one bias for all rows", "a bias per row"])
 def test_many_rows_are_attended_in_parts_with_the_same_result(bias_rows, monkeypatch):
     query, key, value = torch.randn(3, 11, 2, 5, 4)
