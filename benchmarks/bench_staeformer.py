@@ -3,7 +3,7 @@
     python -m benchmarks.bench_staeformer [--rounds 5] [--threads 2] [--batch 16] [--out FILE]
 
 The same batch of 207 sensors for all, the same loss and optimizer. Each variant lives in a process of its own, so that
-none inherits how another handles memory, and they take turns, step by step: only one computes at a time. Ours keeps
+none inherits how another handles memory; two at a time take turns, step by step: only one computes. Ours keeps
 freed memory, as `altformer train` does; the published form runs as torch sets a process up, and once more with memory
 kept, which is more than it does by itself. The ceiling (see benchmarks.bench_counting) takes its turn with them. bf16
 is autocast, on both sides; `torch.compile` with its defaults. Prints Markdown; `--out` also writes JSON.
@@ -15,9 +15,9 @@ import argparse
 import contextlib
 import multiprocessing
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -145,60 +145,81 @@ def goal_of(reached: Ratio, most: float) -> Goal:
 def run(
     rounds: int, threads: int, batch: int, sensors: int, pairs: Sequence[tuple[Variant, Variant]], side: int = SIDE
 ) -> dict[str, Any]:
-    """Let all variants and the ceiling take turns."""
-    variants = list(dict.fromkeys(variant for pair in pairs for variant in pair))
+    """Measure pair by pair, each with the ceiling beside it; the first is the goal's."""
     torch.set_num_threads(threads)
     tops = ceilings(torch.float32, side)
-    with ExitStack() as stack:
-        runners = {each.name: stack.enter_context(Runner(each, batch, sensors, threads)) for each in variants}
-        for runner in runners.values():
-            runner.step()  # compiles, one after the other
-        times = alternate({**{name: runner.step for name, runner in runners.items()}, **tops}, rounds)
-        flop, params = runners[PHASE_1.name].flop, {name: runner.params for name, runner in runners.items()}
-    top = ceiling({name: times[name] for name in tops}, side)
-    ratios = [ratio(times[below.name], times[above.name]) for above, below in pairs]  # of rates, so times upside down
-    published = per_second(batch, times[PUBLISHED.name])
+    found = [measure(pair, tops, rounds, batch, sensors, threads, side) for pair in pairs]
+    first = found[0]
+    top, flop = first["ceiling_flop_per_second"], first["flop_per_sample"]
+    most = allowed(top, flop, first["samples_per_second"][1])
     return {
         "torch": torch.__version__,
         "batch": batch,
         "sensors": sensors,
         "threads": threads,
         "rounds": rounds,
-        "params": params,
-        "step_seconds": {each.name: statistics.median(times[each.name]) for each in variants},
-        "samples_per_second": {each.name: per_second(batch, times[each.name]) for each in variants},
-        "flop_per_sample": flop / batch,
-        "ceiling_flop_per_second": top,
-        "share_of_ceiling": flop / statistics.median(times[PHASE_1.name]) / top,
-        "ratios": [
-            {"of": asdict(above), "to": asdict(below), "names": [above.name, below.name], "ratio": asdict(found)}
-            for (above, below), found in zip(pairs, ratios, strict=True)
-        ],
-        "goal": asdict(goal_of(ratios[0], allowed(top, flop / batch, published))),
+        "pairs": found,
+        "share_of_ceiling": flop * first["samples_per_second"][0] / top,
+        "goal": goal_of(first["ratio"], most),
         "load": load(),
     }
 
 
+def measure(
+    pair: tuple[Variant, Variant],
+    tops: Mapping[str, Callable[[], float]],
+    rounds: int,
+    batch: int,
+    sensors: int,
+    threads: int,
+    side: int,
+) -> dict[str, Any]:
+    """Let two variants and the ceiling take turns; only their two processes, some GB each, exist meanwhile."""
+    with ExitStack() as stack:
+        runners = [stack.enter_context(Runner(each, batch, sensors, threads)) for each in pair]
+        for runner in runners:
+            runner.step()  # compiles, one after the other
+        works = {each.name: runner.step for each, runner in zip(pair, runners, strict=True)}
+        times = alternate({**works, **tops}, rounds)
+    above, below = (times[each.name] for each in pair)
+    return {
+        "variants": pair,
+        "names": [each.name for each in pair],
+        "params": [runner.params for runner in runners],
+        "step_seconds": [statistics.median(above), statistics.median(below)],
+        "samples_per_second": [per_second(batch, above), per_second(batch, below)],
+        "ratio": ratio(below, above),  # of rates, so times upside down
+        "flop_per_sample": runners[0].flop / batch,
+        "ceiling_flop_per_second": ceiling({name: times[name] for name in tops}, side),
+    }
+
+
 def markdown(result: dict[str, Any]) -> str:
-    """The tables and the goal."""
-    rates = result["samples_per_second"]
+    """The table and the goal."""
+    first = result["pairs"][0]
     rows = [
-        (name, f"{result['params'][name]:,}", f"{result['step_seconds'][name]:.2f}", f"{rate:.2f}")
-        for name, rate in rates.items()
+        (
+            *(f"{name} ({params:,})" for name, params in zip(found["names"], found["params"], strict=True)),
+            *(f"{each:.2f}" for each in found["step_seconds"]),
+            *(f"{each:.2f}" for each in found["samples_per_second"]),
+            found["ratio"],
+        )
+        for found in result["pairs"]
     ]
-    compared = [(*each["names"], Ratio(**each["ratio"])) for each in result["ratios"]]
+    head = (
+        *("samples/s of (parameters)", "to those of", "step s", "its step s", "samples/s", "its samples/s"),
+        "ratio (min .. max)",
+    )
     return "\n".join(
         [
             f"Batch {result['batch']}, {result['sensors']} sensors, {result['threads']} threads, {result['rounds']} "
             f"rounds, torch {result['torch']}, load {result['load']}. Phase 1 in fp32 computes "
-            f"{result['flop_per_sample'] / 1e9:.1f} GFLOP of products a window, at {result['share_of_ceiling']:.0%} of "
-            f"the measured ceiling of {result['ceiling_flop_per_second'] / 1e9:.0f} GFLOP/s.",
+            f"{first['flop_per_sample'] / 1e9:.1f} GFLOP of products a window, at {result['share_of_ceiling']:.0%} of "
+            f"the measured ceiling of {first['ceiling_flop_per_second'] / 1e9:.0f} GFLOP/s.",
             "",
-            table(("training", "parameters", "step s", "samples/s"), rows),
+            table(head, rows),
             "",
-            table(("samples/s of", "to those of", "ratio (min .. max)"), compared),
-            "",
-            str(Goal(**result["goal"])),
+            str(result["goal"]),
         ]
     )
 
