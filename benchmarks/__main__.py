@@ -12,7 +12,7 @@ from experiments import provenance
 
 BENCHMARKS = {
     "Training step": "benchmarks.bench_step",
-    "Linear maps": "benchmarks.bench_linear",
+    "Linear maps and attention": "benchmarks.bench_kernels",
     "Beside STAEformer": "benchmarks.bench_staeformer",
     "Epoch, validation, checkpoint": "benchmarks.bench_epoch",
     "Windows": "benchmarks.bench_windows",

@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from altformer.model.linear import Linear
 
 _CUDA_GRID = 65535
+_SHORT = 48  # tokens
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -25,14 +26,12 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention of each row, (r,heads,s,c) -> (r,heads,s,c), by torch's fused kernels.
+    """Scaled dot-product attention of each row, (r,heads,s,c) -> (r,heads,s,c), in the way that is fast for its size.
 
     `bias` (r or 1,heads,s,s) is added to the scores before the softmax.
     """
-    if value.device.type == "cpu" and value.dtype == torch.bfloat16:
-        # torch's fused kernel has no fast bf16 product on a CPU, and its backward pass takes twice as long as this.
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        return torch.softmax(scores if bias is None else scores + bias, dim=-1).to(value.dtype) @ value
+    if is_faster_written_out(query, key, value):
+        return written_out(query, key, value, bias)
     limit = _rows_per_call(query)
     if len(query) <= limit:
         return scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -40,6 +39,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
     biases = torch.split(bias, limit) if bias is not None and own else itertools.repeat(bias)
     rows = zip(*(torch.split(operand, limit) for operand in (query, key, value)), biases, strict=False)
     return torch.cat([scaled_dot_product_attention(q, k, v, attn_mask=mask) for q, k, v, mask in rows])
+
+
+def written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same by its formula: softmax(q k' / sqrt(c) + bias) v (Vaswani et al., 2017)."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    return torch.softmax(scores if bias is None else scores + bias, dim=-1).to(value.dtype) @ value
+
+
+def is_faster_written_out(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether torch's fused kernel is slower than two products and a softmax: on a CPU in bf16, and in short rows.
+
+    Its blocks are made for hundreds of tokens, and its backward pass has no fast bf16 product
+    (`python -m benchmarks.bench_kernels` measures both).
+    """
+    short = max(query.shape[-2], key.shape[-2]) <= _SHORT
+    return value.device.type == "cpu" and (short or value.dtype == torch.bfloat16)
 
 
 def _rows_per_call(query: Tensor) -> int:

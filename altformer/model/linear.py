@@ -1,7 +1,7 @@
 """Linear maps of many tokens on a CPU, computed by oneDNN: on processors that are not Intel's, MKL uses half of theirs.
 
 A linear map is a convolution with a 1 x 1 kernel, which torch gives to oneDNN forward and backward, while it gives
-float32 matrix products to MKL (`python -m benchmarks.bench_linear` measures both; `torch.backends.mkldnn.flags` with
+float32 matrix products to MKL (`python -m benchmarks.bench_kernels` measures both; `torch.backends.mkldnn.flags` with
 `enabled=False` leaves all to MKL). r: rows (tokens), k: inputs, m: outputs, i: images
 """
 
@@ -30,6 +30,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(...,k) times the transpose of `weight` (m,k), plus `bias` (m) -> (...,m)."""
     if not is_convolved(x, len(weight)):
         return functional.linear(x, weight, bias)
+    return convolved(x, weight, bias)
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same by way of a convolution; the number of rows must be one that `images` can part."""
     y: Tensor = _Convolved.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], -1)
 
@@ -37,13 +42,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def is_convolved(x: Tensor, outputs: int) -> bool:
     """Whether a linear map of `x` (...,k) to so many outputs goes this way."""
     return bool(
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: the compiler cannot look into the others
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() * outputs >= LEAST_WORK
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and images(x.numel() // x.shape[-1]) > 0
     )

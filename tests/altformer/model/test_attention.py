@@ -35,6 +35,19 @@ def test_cross_attention_is_the_written_out_formula():
     torch.testing.assert_close(layer(x, source), expected)
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(24, 12), (48, 48), (49, 12), (12, 49), (100, 100)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_short_and_long_rows_are_the_same_function(queries, keys, biased):
+    query = torch.randn(3, 2, queries, 8, requires_grad=True)
+    key, value = torch.randn(2, 3, 2, keys, 8)
+    bias = torch.randn(1, 2, queries, keys) if biased else None
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    got = attend(query, key, value, bias)
+    torch.testing.assert_close(got, expected)
+    gradients = [torch.autograd.grad(y.square().sum(), query)[0] for y in (got, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("biased", [False, True])
 def test_in_bf16_on_a_cpu_the_result_is_that_of_fp32_but_for_rounding(biased):
     query, key, value = torch.randn(3, 6, 2, 30, 8).requires_grad_().unbind()
@@ -55,6 +68,7 @@ def test_many_rows_are_attended_in_parts_with_the_same_result(bias_rows, monkeyp
     added = 0 if bias is None else bias
     weights = torch.softmax(query @ key.transpose(2, 3) / 4**0.5 + added, dim=-1)
     torch.testing.assert_close(whole, weights @ value)
+    monkeypatch.setattr(attention, "is_faster_written_out", lambda *_: False)
     monkeypatch.setattr(attention, "_rows_per_call", lambda query: 4)
     calls = []
 
