@@ -19,12 +19,12 @@ class ModelConfig(Strict):
     Widths must fit the heads (`embed_dim` divisible by `num_heads`, and by `fusion_heads` where the fusion attends);
     `patch_len` and `patch_sizes` are checked against the window length when the model is built.
 
-    A stage is a temporal encoder, a spatial encoder and a fusion; `num_stages` of them follow each other, with a
-    decoder between. `encoder_order: parallel` lets both encoders of a stage read the stage's input. `share_stages` uses
-    stage 1's encoders in every stage. `stage_skip` brings the input embedding and the stage before also to the next
-    one, added or concatenated and projected; `cross_stage_attention` lets each stage attend to all before it.
-    `patch_sizes` is a pyramid in time: every scale embeds patches of that many tokens, runs the stages, is upsampled
-    and merged. `graph_bias` adds the road graph to the spatial attention.
+    A stage is a temporal encoder, a spatial encoder and a fusion, a depth of 0 leaves one out; `num_stages` of them
+    follow each other, with a decoder between. `encoder_order: parallel` lets both encoders of a stage read the stage's
+    input. `share_stages` uses stage 1's encoders in every stage. `stage_skip` brings the input embedding and the stage
+    before also to the next one, added or concatenated and projected; `cross_stage_attention` lets each stage attend to
+    all before it. `patch_sizes` is a pyramid in time: every scale embeds patches of that many tokens, runs the stages,
+    is upsampled and merged. `graph_bias` adds the road graph to the spatial attention.
 
     Positions are off where `use_positional_encoding` is false or `positional_encoding_type` is none, whichever layer
     says it: the guide's own `use_positional_encoding: false` beside a type means none, and a type that a higher layer
@@ -36,12 +36,12 @@ class ModelConfig(Strict):
     num_heads: int = Field(4, ge=1)
     mlp_ratio: int = Field(4, ge=1)
     num_stages: int = Field(2, ge=1, le=3)
-    temporal_depth_1: int = Field(2, ge=1)
-    spatial_depth_1: int = Field(2, ge=1)
-    temporal_depth_2: int = Field(2, ge=1)
-    spatial_depth_2: int = Field(2, ge=1)
-    temporal_depth_3: int = Field(2, ge=1)
-    spatial_depth_3: int = Field(2, ge=1)
+    temporal_depth_1: int = Field(2, ge=0)
+    spatial_depth_1: int = Field(2, ge=0)
+    temporal_depth_2: int = Field(2, ge=0)
+    spatial_depth_2: int = Field(2, ge=0)
+    temporal_depth_3: int = Field(2, ge=0)
+    spatial_depth_3: int = Field(2, ge=0)
     encoder_order: Literal["alternating", "parallel"] = "alternating"
     share_stages: bool = False
     stage_skip: Literal["none", "add", "concat"] = "none"
@@ -121,6 +121,9 @@ class ModelConfig(Strict):
         linked = next((name for name, on in links.items() if on), None)
         if linked and self.num_stages < 2:
             raise ValueError(f"{linked} joins stages and needs num_stages of at least 2, got {self.num_stages}")
+        if (0, 0) in self.depths:
+            number = self.depths.index((0, 0)) + 1
+            raise ValueError(f"a stage needs an encoder: temporal_depth_{number} and spatial_depth_{number} are both 0")
         if self.share_stages and len(set(self.depths)) > 1:
             shown = ", ".join(f"{temporal}-{spatial}" for temporal, spatial in self.depths)
             raise ValueError(f"share_stages needs the same depths in every stage, got {shown}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from altformer.model.config import ModelConfig
-from altformer.model.encoder import SPATIAL_ENCODERS, Encoder, TemporalEncoder
+from altformer.model.encoder import SPATIAL_ENCODERS, TemporalEncoder
 from altformer.model.fusion import FUSIONS
 from altformer.model.positions import spatial_position, temporal_position
 from altformer.model.shape import ForecastShape
@@ -14,11 +14,12 @@ from altformer.model.shape import ForecastShape
 class Stage(nn.Module):
     """Temporal encoder -> spatial encoder -> fusion of what the two produced. (b,n,t,d) -> (b,n,t,d).
 
+    An encoder of depth 0 passes on what it is given.
     `lender` is the stage whose encoders this one uses, where weights are shared; the fusion is always its own.
     """
 
-    temporal: Encoder
-    spatial: Encoder
+    temporal: nn.Module
+    spatial: nn.Module
 
     def __init__(
         self, config: ModelConfig, shape: ForecastShape, depths: tuple[int, int], lender: Stage | None = None
@@ -26,8 +27,12 @@ class Stage(nn.Module):
         super().__init__()
         if lender is None:
             tokens = shape.input_len // config.patch_len
-            self.temporal = TemporalEncoder(config, depths[0], temporal_position(config, tokens))
-            self.spatial = SPATIAL_ENCODERS[config.spatial_impl](config, depths[1], spatial_position(config, shape))
+            self.temporal = self.spatial = nn.Identity()
+            if depths[0]:
+                self.temporal = TemporalEncoder(config, depths[0], temporal_position(config, tokens))
+            if depths[1]:
+                spatial = SPATIAL_ENCODERS[config.spatial_impl]
+                self.spatial = spatial(config, depths[1], spatial_position(config, shape))
         else:
             # Past the module's own registration: the lender owns the weights, so that they are counted and saved once.
             object.__setattr__(self, "temporal", lender.temporal)

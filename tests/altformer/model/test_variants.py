@@ -134,6 +134,20 @@ def test_one_stage_has_neither_decoder_nor_second_stage(build, draw):
     torch.testing.assert_close(model(*draw()), model.head(fused))
 
 
+def test_a_depth_of_0_leaves_an_encoder_out(build, draw):
+    model = build(num_stages=1, temporal_depth_1=0)
+    (embedding,), (stage,) = model.embeddings, model.stages
+    assert not any(name.startswith("stages.0.temporal") for name, _ in model.named_parameters())
+    entering = embedding(*draw())
+    torch.testing.assert_close(model(*draw()), model.head(stage.fusion(entering, stage.spatial(entering))))
+    without_spatial = build(num_stages=1, spatial_depth_1=0)
+    moved = [*draw()]
+    moved[0] = moved[0].clone()
+    moved[0][..., 0] += 1
+    difference = without_spatial(*draw()) != without_spatial(*moved)
+    assert difference[..., 0].any() and not difference[..., 1:].any(), "sensors meet nowhere else"
+
+
 def test_three_stages_follow_each_other_with_a_decoder_between(build, draw):
     model = build(num_stages=3)
     fused = model.stages[0](model.embeddings[0](*draw()))
