@@ -33,6 +33,7 @@ from altformer.training.batches import Share, epoch_steps, mixed_seed, own_share
 from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
 from altformer.training.config import selection_metric
 from altformer.training.context import Context
+from altformer.training.curriculum import nearest, steps_seen
 from altformer.training.memory import forget_gpu_peak, gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import Optimizer, make_optimizer
@@ -152,9 +153,11 @@ def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> d
         part.restore_random(context.device)
     training.model.train()
     for step in range(part.step if part else 0, len(steps)):
-        lr = training.optimizer.set_rate((epoch - 1) * len(steps) + step, len(steps))
+        done = (epoch - 1) * len(steps) + step
+        lr = training.optimizer.set_rate(done, len(steps))
         shares = own_shares(steps[step], options.batch_size, training.augmentation, context.rank, context.world_size)
-        totals += _step(training, shares)
+        seen = steps_seen(done, options.horizon_curriculum * len(steps), training.windows.output_len)
+        totals += _step(training, nearest(shares, seen))
         context.progress(epoch, step + 1, len(steps))
         if alone and context.device.type == "cpu" and not totals.isfinite().all():
             break

@@ -22,9 +22,9 @@ class LrGroups(Strict):
 
 
 class OptimizerConfig(Strict):
-    """AdamW (decoupled weight decay) or Adam (L2 penalty)."""
+    """AdamW (decoupled weight decay), Adam (L2 penalty), or Muon for the inner matrices and AdamW for all else."""
 
-    type: Literal["AdamW", "Adam"] = "AdamW"
+    type: Literal["AdamW", "Adam", "Muon"] = "AdamW"
     lr_groups: LrGroups | None = None
 
 
@@ -52,6 +52,7 @@ class TrainingConfig(Strict):
     ``batch_size`` is global over all workers; an optimizer step sees ``gradient_accumulation_steps`` of them.
     ``patience`` ends a run after that many epochs without a better validation (see `selection_metric`).
     With an ``ema_decay`` (0: none) an average of the weights over the steps is validated and kept (see average.py).
+    Over the first ``horizon_curriculum`` epochs (0: none) the loss comes to see one forecast step after the other.
     ``steps_per_epoch`` limits an epoch to that many optimizer steps of its random order (None: all of them).
     """
 
@@ -66,6 +67,7 @@ class TrainingConfig(Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: ScheduleConfig = Field(default=Constant(), discriminator="type")
     ema_decay: float = Field(0.0, ge=0, lt=1)
+    horizon_curriculum: int = Field(0, ge=0)
     loss: Literal["masked_mae", "huber", "mae_unmasked"] = "masked_mae"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup_alpha: float = Field(0.0, ge=0, allow_inf_nan=False)

@@ -43,25 +43,28 @@ class Optimizer(State, Protocol):
 
 
 class GradientDescent:
-    """Adam or AdamW on gradients clipped by their norm, with one rate or one for each of encoder, decoder and head."""
+    """Torch's optimizer on gradients clipped by their norm, with one rate or one for each of encoder, decoder and head.
+
+    With Muon there are two: it moves the inner matrices (see `inner_matrices`), AdamW all other weights.
+    """
 
     def __init__(self, training: TrainingConfig, model: nn.Module) -> None:
         self.epochs = training.epochs
         self._training, self._model = training, model
-        groups = parameter_groups(training, model)
-        self._base_rates = [group["lr"] for group in groups]
-        kind = torch.optim.Adam if training.optimizer.type == "Adam" else torch.optim.AdamW
-        self._torch = kind(groups, lr=training.lr, weight_decay=training.weight_decay, fused=True)
+        self._parts = _optimizers(training, model)
+        self._base_rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
 
     def set_rate(self, step: int, steps_per_epoch: int) -> float:
         """Set each group's rate; returns that of the first, which is the encoder's where there are groups."""
-        for group, lr in zip(self._torch.param_groups, self._base_rates, strict=True):
-            group["lr"] = self._training.scheduler.rate(step, self.epochs * steps_per_epoch, steps_per_epoch, lr)
-        return float(self._torch.param_groups[0]["lr"])
+        for part, rates in zip(self._parts, self._base_rates, strict=True):
+            for group, lr in zip(part.param_groups, rates, strict=True):
+                group["lr"] = self._training.scheduler.rate(step, self.epochs * steps_per_epoch, steps_per_epoch, lr)
+        return float(self._parts[0].param_groups[0]["lr"])
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
-        self._torch.zero_grad(set_to_none=True)
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part of the step's loss."""
@@ -70,15 +73,17 @@ class GradientDescent:
     def step(self) -> None:
         """Clip the gradients and move the weights."""
         nn.utils.clip_grad_norm_(self._model.parameters(), self._training.clip_norm)
-        self._torch.step()
+        for part in self._parts:
+            part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The moments of torch's optimizer."""
-        return self._torch.state_dict()
+        """The moments of torch's optimizers."""
+        return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the moments of a checkpoint."""
-        self._torch.load_state_dict(state_dict)
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
 
 
 class NoOptimizer:
@@ -110,6 +115,41 @@ class NoOptimizer:
 def make_optimizer(training: TrainingConfig, model: nn.Module) -> Optimizer:
     """The optimizer of a model's weights, where it has any."""
     return GradientDescent(training, model) if count_parameters(model) else NoOptimizer()
+
+
+def _optimizers(training: TrainingConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Torch's optimizers of all weights; the first has the rate that is logged."""
+    groups, decay = parameter_groups(training, model), training.weight_decay
+    if training.optimizer.type == "Adam":
+        return [torch.optim.Adam(groups, lr=training.lr, weight_decay=decay, fused=True)]
+    inner = inner_matrices(model) if training.optimizer.type == "Muon" else set()
+    rest, matrices = _split(groups, inner)
+    parts: list[torch.optim.Optimizer] = []
+    if rest:
+        parts.append(torch.optim.AdamW(rest, lr=training.lr, weight_decay=decay, fused=True))
+    if matrices:  # scaled so that a step is as large as AdamW's, and one rate suits both (Liu et al., 2025)
+        muon = torch.optim.Muon(matrices, lr=training.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        parts.append(muon)
+    return parts
+
+
+def _split(groups: list[dict[str, Any]], inner: set[Tensor]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The groups without the weights in `inner`, and with them alone; empty groups are absent."""
+    split: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for group in groups:
+        for found, belongs in zip(split, (False, True), strict=True):
+            if params := [weight for weight in group["params"] if (weight in inner) == belongs]:
+                found.append(group | {"params": params})
+    return split
+
+
+def inner_matrices(model: nn.Module) -> set[Tensor]:
+    """What Muon moves (Jordan et al., 2024): weights of linear maps between input embedding and head, no tables."""
+    return {
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(("embed", "input", "head", "output"))
+    }
 
 
 def parameter_groups(training: TrainingConfig, model: nn.Module) -> list[dict[str, Any]]:

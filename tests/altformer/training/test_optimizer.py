@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -7,11 +9,12 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from altformer.training.config import TrainingConfig
-from altformer.training.optimizer import GradientDescent, NoOptimizer, make_optimizer, parameter_groups
+from altformer.training.optimizer import GradientDescent, NoOptimizer, inner_matrices, make_optimizer, parameter_groups
 
 RATES = {"encoder": 3e-4, "decoder": 5e-4, "head": 1e-3}
 EPOCHS, PER_EPOCH = 6, 5
 STEPS = EPOCHS * PER_EPOCH
+INNER = ("stages.0.weight", "stages.2.weight", "decoder.weight")
 
 
 class Parts(nn.Module):
@@ -55,7 +58,7 @@ def test_each_groups_rate_at_every_step_is_torchs(schedule, theirs):
     scheduler = theirs(reference)
     for step in range(STEPS):
         main = ours.set_rate(step, PER_EPOCH)
-        got = [group["lr"] for group in ours.state_dict()["param_groups"]]
+        got = [group["lr"] for group in ours.state_dict()["parts"][0]["param_groups"]]
         assert got == pytest.approx([group["lr"] for group in reference.param_groups], rel=1e-6), step
         assert main == got[0], "the encoder's rate is the one that is logged"
         reference.step()
@@ -86,6 +89,61 @@ def test_every_weight_is_in_one_group():
 def test_without_groups_there_is_one_rate():
     groups = parameter_groups(TrainingConfig(lr=0.25), Parts("embedding", "head"))
     assert [(group["lr"], len(group["params"])) for group in groups] == [(0.25, 2)]
+
+
+class Model(nn.Module):
+    """Every kind of weight a model has."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.table = nn.Parameter(torch.randn(5, 4))
+        self.stages = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 4, bias=False))
+        self.decoder = nn.Linear(4, 4)
+
+
+def test_muon_moves_the_inner_matrices_and_adamw_the_rest():
+    model = Model()
+    inner = [model.stages[0].weight, model.stages[2].weight, model.decoder.weight]
+    assert inner_matrices(model) == set(inner)
+    ours = GradientDescent(TrainingConfig(optimizer={"type": "Muon"}, lr=0.01, weight_decay=0.1), model)
+    twin = copy.deepcopy(model)
+    others = [weight for name, weight in twin.named_parameters() if name not in INNER]
+    muon = torch.optim.Muon(
+        [dict(twin.named_parameters())[name] for name in INNER],
+        lr=0.01,
+        weight_decay=0.1,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0.1)
+    for step in range(3):
+        for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            theirs.grad = torch.full_like(theirs, 0.01) + 0.01 * theirs.detach()
+            mine.grad = theirs.grad.clone()
+        ours.set_rate(step, PER_EPOCH)
+        ours.step()
+        muon.step()
+        adamw.step()
+    for (name, mine), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, msg=name)
+
+
+def test_muon_keeps_the_rate_of_each_group():
+    ours = GradientDescent(grouped(optimizer={"type": "Muon", "lr_groups": RATES}), Model())
+    assert ours.set_rate(0, PER_EPOCH) == RATES["encoder"]
+    adamw, muon = ([group["lr"] for group in part["param_groups"]] for part in ours.state_dict()["parts"])
+    assert adamw == [3e-4, 5e-4, 1e-3]
+    assert muon == [3e-4, 5e-4]
+
+
+@pytest.mark.parametrize("model", [nn.LayerNorm(3), nn.Linear(3, 3)], ids=["no matrix", "a matrix alone"])
+def test_muon_on_models_of_any_make(model):
+    ours = GradientDescent(TrainingConfig(optimizer={"type": "Muon"}), nn.Sequential(model))
+    before = [weight.clone() for weight in model.parameters()]
+    ours.set_rate(0, PER_EPOCH)
+    ours.backward(sum(weight.sum() for weight in model.parameters()))
+    ours.step()
+    assert not any(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_groups_and_one_cycle_exclude_each_other():

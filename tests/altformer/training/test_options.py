@@ -57,7 +57,7 @@ def schedulers():
 def trainings(draw):
     """A training section of one step, in which every option may be on."""
     scheduler = draw(schedulers())
-    optimizer: dict[str, Any] = {"type": draw(st.sampled_from(["AdamW", "Adam"]))}
+    optimizer: dict[str, Any] = {"type": draw(st.sampled_from(["AdamW", "Adam", "Muon"]))}
     if scheduler["type"] != "OneCycleLR" and draw(st.booleans()):
         optimizer["lr_groups"] = {group: draw(rates()) for group in ("encoder", "decoder", "head")}
     augmentation = {
@@ -72,6 +72,7 @@ def trainings(draw):
         "gradient_accumulation_steps": draw(st.integers(1, 3)),
         "lr": draw(rates()),
         "ema_decay": draw(st.sampled_from([0.0, 0.9, 0.999])),
+        "horizon_curriculum": draw(st.integers(0, 2)),
         "weight_decay": draw(st.floats(0, 1e-2)),
         "clip_norm": draw(st.floats(0.1, 10)),
         "scheduler": scheduler,
@@ -89,7 +90,12 @@ def trainings(draw):
 def models(draw, input_len):
     """A small model section: every choice and switch as the config knows it, sizes that fit each other."""
     heads = draw(st.sampled_from([1, 2]))
-    depths = {name: draw(st.integers(1, 2)) for name in ModelConfig.model_fields if "_depth_" in name}
+    fewest = draw(st.sampled_from([(0, 1), (1, 0)]))  # of temporal and of spatial layers: a stage has at least one
+    depths = {
+        name: draw(st.integers(fewest[name.startswith("spatial")], 2))
+        for name in ModelConfig.model_fields
+        if "_depth_" in name
+    }
     choices = {
         name: draw(st.sampled_from(options(field)) if options(field) else st.booleans())
         for name, field in ModelConfig.model_fields.items()

@@ -39,6 +39,8 @@ def stochastic(tiny):
         "batch_size": 8,
         "gradient_accumulation_steps": 2,
         "ema_decay": 0.5,
+        "horizon_curriculum": 1,
+        "optimizer": "Muon",
         "mixup_alpha": 0.2,
         "augmentation": {"noise_std": 0.01},
     }
