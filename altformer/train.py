@@ -47,8 +47,8 @@ Status = Literal["done", "stopped", "diverged", "interrupted"]
 class Result:
     """How a run ended. ``test`` is None unless the run is done: the test set is read once, at the end.
 
-    ``done``: all epochs or early stop; ``stopped``: by a scheduler; ``diverged``: NaN or infinity in loss or
-    validation; ``interrupted``: told to leave, to be resumed later.
+    ``done``: all epochs or early stop; ``stopped``: by a scheduler, or where the test would follow; ``diverged``: NaN
+    or infinity in loss or validation; ``interrupted``: told to leave, to be resumed later.
     """
 
     status: Status
@@ -75,14 +75,19 @@ class _Training:
 
 
 def train(
-    config: Config, data: TrafficData, context: Context, folder: Path, teacher: nn.Module | None = None
+    config: Config,
+    data: TrafficData,
+    context: Context,
+    folder: Path,
+    teacher: nn.Module | None = None,
+    test: bool = True,
 ) -> Result:
     """Train one model, validating each epoch; the best epoch's weights are scored on the test set once, at the end.
 
     Checkpoints go to ``folder/checkpoints``; what is already there of the same run is resumed, on CPU to the bit, from
     the middle of an epoch too. A model that has a ``fit`` is fitted before; one without weights has a single epoch.
     ``teacher`` is the model whose forecasts ``training.distillation`` mixes into the loss; UserError when it asks for
-    one and none is given.
+    one and none is given. Without ``test`` the run is stopped before that set is read, which a later call may do.
     """
     if context.device.type == "cpu":
         keep_freed_memory()
@@ -128,12 +133,19 @@ def train(
             return end("stopped" if reason == "scheduler" else "interrupted")
 
     checkpoints.load_best(model)
+    scores = _test_scores(training, forecaster, data, folder) if test else None
+    return end("stopped" if scores is None else "done", scores)
+
+
+def _test_scores(training: _Training, forecaster: Forecaster, data: TrafficData, folder: Path) -> dict[str, Any]:
+    """Read the test set: the scores, and in the folder the errors in detail and some forecasts."""
+    config, context, windows = training.config, training.context, training.windows
     errors = ErrorProfile(windows, data.steps_per_day)
     test = score(forecaster, windows, "test", config.dataset.test_stride, context.rank, context.world_size, errors)
     if context.rank == 0:
         errors.write(folder / TEST_ERRORS, data)
         write_forecast_sample(folder / "forecast_sample.npz", forecaster, windows, data)
-    return end("done", test)
+    return test
 
 
 def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> dict[str, float] | Part:

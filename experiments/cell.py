@@ -112,13 +112,16 @@ def finished_record(folder: Path) -> Record | None:
     return record if record is not None and record["status"] in ("done", "diverged") else None
 
 
-def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], again: bool = False) -> Record:
+def run_cell(
+    cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], again: bool = False, test: bool = True
+) -> Record:
     """Train a cell and, on rank 0, write its record unless it was interrupted; returns the record.
 
     ``started_by`` holds what only the driver knows: git state, command, and the scheduler that may stop the cell. Cells
     are shared by matrices: one that another process trains is waited for, and its record taken. ``again`` trains from
-    the start whatever is there, which is lost only once there is a new result. What happens is told in the cell's
-    ``log.txt``. DiskFullError is raised where there is no room for what is written.
+    the start whatever is there, which is lost only once there is a new result. Without ``test`` the cell is stopped
+    before its test set is read, as by the scheduler that ``started_by`` names; run again with it, it goes on to that.
+    What happens is told in the cell's ``log.txt``. DiskFullError is raised where there is no room for what is written.
     """
     writes = context.rank == 0
     with (
@@ -140,7 +143,7 @@ def run_cell(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any],
             config = yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False)
             write_text(cell.folder / "config.yaml", config)
             write_text(cell.folder / "environment.txt", provenance.environment())
-        record = _train(cell, data, context, started_by)
+        record = _train(cell, data, context, started_by, test)
         if writes and record["status"] != "interrupted":
             write_json(cell.folder / "record.json", record)
         log.info("ended: %s", record["status"])
@@ -151,14 +154,15 @@ def _is_finished(folder: Path) -> bool:
     return finished_record(folder) is not None
 
 
-def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any]) -> Record:
+def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], test: bool) -> Record:
     import torch
 
     from altformer.train import train
 
     torch.set_num_threads(cell.machine.threads)
     started = provenance.now()
-    result = train(cell.config, data, context, cell.folder, teacher=load_teacher(cell, data, context.device))
+    teacher = load_teacher(cell, data, context.device)
+    result = train(cell.config, data, context, cell.folder, teacher, test)
     return {
         **_identity(cell),
         **asdict(result),

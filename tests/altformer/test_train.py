@@ -55,6 +55,18 @@ def test_golden_curve_of_40_steps(traffic, tiny, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.parametrize("patience", [30, 1])  # and where it ends before its last epoch
+def test_without_the_test_a_run_is_stopped_there_and_goes_on_to_it_later(traffic, tiny, tmp_path, patience):
+    config = configured(tiny, patience=patience, lr=1e-9 if patience == 1 else 3e-3)
+    whole = train(config, traffic, BareContext(), tmp_path / "whole")
+    stopped = train(config, traffic, BareContext(), tmp_path / "part", test=False)
+    assert (stopped.status, stopped.test) == ("stopped", None) and stopped.val == whole.val
+    assert not list((tmp_path / "part").glob("*test*")), "nothing of the test set is written"
+    recorder = Recorder()
+    resumed = train(config, traffic, recorder, tmp_path / "part")
+    assert recorder.epochs == [] and (resumed.status, resumed.test) == ("done", whole.test)
+
+
 def test_same_seed_same_numbers_other_seed_others(traffic, tiny, tmp_path):
     first, again = (train(tiny, traffic, BareContext(), tmp_path / name) for name in ("a", "b"))
     other = train(tiny.model_copy(update={"seed": 1}), traffic, BareContext(), tmp_path / "c")
