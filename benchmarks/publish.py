@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.tuning.ledger import merge_ledgers
 from altformer.files import write_text
 
 WITH_PLOTS = ("depth",)
@@ -50,7 +51,7 @@ def publish(runs: Path, to: Path) -> list[Path]:
     campaigns = sorted((path.parent for path in runs.glob("*/decisions.jsonl")), key=_age)
     written += [_publish_campaign(campaign, to / campaign.name.partition("-")[0]) for campaign in campaigns[-1:]]
     if campaigns:
-        written += [Path(shutil.copy2(ledger, to / ledger.name)) for ledger in sorted(runs.glob("test_ledger-*.jsonl"))]
+        written += merge_ledgers(runs, to)
     if summaries := sorted(runs.glob("*/summary.md"), key=_age):
         text = LINK.sub(lambda found: _link(found[1], places), summaries[-1].read_text())
         write_text(to / "summary.md", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ablations.plan import PlannedCell
@@ -71,6 +71,24 @@ class Ledger:
 
     def _is_own(self, entry: Entry) -> bool:
         return entry.get("campaign") == self._campaign
+
+
+def merge_ledgers(out: Path, to: Path, datasets: Collection[str] | None = None) -> list[Path]:
+    """Add what the ledgers of ``out`` have to those in another folder, whose own entries stay; returns their paths.
+
+    Of all data sets, or of the named ones alone.
+    """
+    written = []
+    for path in sorted(out.glob("test_ledger-*.jsonl")):
+        if datasets is not None and path.stem.removeprefix("test_ledger-") not in datasets:
+            continue
+        there = JsonLines(to / path.name)
+        known = there.read()
+        for entry in JsonLines(path).read():
+            if entry not in known:
+                there.append(entry)
+        written.append(there.path)
+    return written
 
 
 def _entry(cell: str, what: str, stage: str, dataset: str, time: str | None) -> Entry:
