@@ -19,7 +19,7 @@ OPTIONS = --dataset $(DATASET) --profile $(PROFILE) --out $(OUT) \
 ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-faults chaos check audit bench simulations simulate results mlflow-ui mlflow-server dashboard monitoring cluster-up cluster-down clean tune \
+.PHONY: help setup test test-all test-faults chaos check audit bench simulations simulate results mlflow-ui mlflow-server dashboard monitoring cluster-up cluster-down clean tune campaign \
 	baselines \
 	ablation-depth ablation-embed-dim ablation-fusion ablation-lr ablation-schedule ablation-regularization \
 	ablation-positional ablation-embedding ablation-identity ablation-data ablation-loss ablation-patch \
@@ -95,6 +95,11 @@ ablation-datasets: $(STAMP) ## one configuration on every data set at hand, as a
 
 tune: $(STAMP) ## the guide's tuning plan with its gates
 	@$(ALTFORMER) tune experiments/tuning.yaml $(OPTIONS)
+
+CAMPAIGN ?= gpu
+MINUTES ?= 8
+campaign: $(STAMP) ## a slice of the accuracy campaign (CAMPAIGN=gpu MINUTES=8; ARGS=--all for all, --list, --rehearse)
+	@$(ALTFORMER) campaign $(CAMPAIGN) --minutes $(MINUTES) --out $(OUT) $(ARGS) || test $$? -eq 3
 
 test: $(STAMP) ## the tests that every change must pass
 	@$(BIN)/python -m pytest -m "not slow and not ray and not gpu"

@@ -56,6 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("ablations.status_command", "show how far a matrix is, also while it runs"),
     "gc": ("ablations.gc_command", "remove what finished matrices need no longer"),
     "tune": ("ablations.tuning.command", "run the tuning plan, its gates decided on validation"),
+    "campaign": ("ablations.accuracy.command", "tune, train and publish the best numbers, in slices of minutes"),
     "train": ("experiments.train_command", "train one configuration on this machine, without Ray"),
     "evaluate": ("experiments.evaluate_command", "score a naive baseline"),
     "predict": ("experiments.predict_command", "forecast the next steps of all sensors from a file of readings"),

@@ -12,7 +12,7 @@ import yaml
 from experiments.cell import read_record
 
 # Folders beside `cells/` whose JSON files are about cells.
-NOTES = ("experiments", "ensembles", "distilled", "postprocessed")
+NOTES = ("experiments", "ensembles", "distilled", "postprocessed", "campaigns")
 _HASH = re.compile(r"\b[0-9a-f]{16}\b")
 
 

@@ -1,0 +1,61 @@
+"""What of a campaign is left, and about how long it takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ablations.accuracy.steps import Step, Task
+from ablations.plan import PlannedCell
+from altformer.training.checkpoint import Curve, last_curve
+from experiments.pace import cost_key
+
+
+@dataclass(frozen=True)
+class Left:
+    """Cells that are open, and seconds of training at most; None where no epoch of the campaign tells how long."""
+
+    cells: int
+    seconds: float | None
+
+    def __str__(self) -> str:
+        if not self.cells:
+            return "nothing"
+        time = "no epoch has been timed yet" if self.seconds is None else f"at most about {_minutes(self.seconds)}"
+        return f"{self.cells} {'cell' if self.cells == 1 else 'cells'}, {time}"
+
+
+def left_of(steps: Sequence[Step]) -> Left:
+    """What is left, by the epochs that were trained: of a cell of equal cost, else of any on the same data set."""
+    tasks = [task for step in steps for task in step.tasks]
+    open_cells = {at.cell.hash: (task, at) for task in tasks for at in task.open_cells}
+    costs = _epoch_seconds(tasks)
+    total: float | None = 0.0
+    for task, at in open_cells.values():
+        seconds = costs.get(cost_key(task.config), costs.get(task.dataset))
+        if seconds is None or total is None:
+            total = None
+            continue
+        total += seconds * max(task.config.training.epochs - len(_curve(at)), 0)
+    return Left(len(open_cells), total)
+
+
+def _epoch_seconds(tasks: Iterable[Task]) -> dict[str, float]:
+    """The median epoch by cost of a configuration, and by data set."""
+    found: dict[str, list[float]] = {}
+    for task in tasks:
+        for at in task.cells:
+            seconds = [epoch["epoch_seconds"] for epoch in _curve(at)]
+            for key in (cost_key(task.config), task.dataset):
+                found.setdefault(key, []).extend(seconds)
+    return {key: statistics.median(seconds) for key, seconds in found.items() if seconds}
+
+
+def _curve(at: PlannedCell) -> Curve:
+    """The epochs of a cell, those of its checkpoint where it has no result yet."""
+    return at.record["curve"] if at.record else last_curve(at.cell.folder)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
