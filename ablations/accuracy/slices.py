@@ -24,6 +24,7 @@ from experiments.pace import load_of
 from experiments.signals import sigterm_raises
 from experiments.train_progress import TrainProgress
 
+LEAVING = 1.0  # seconds to write a checkpoint
 _SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, as long as no epoch has been scored
 
 
@@ -48,46 +49,54 @@ class Clock:
 
 
 class SliceContext(TrainProgress):
-    """Leaves where the slice is over, but for the time that scoring takes, which cannot be left in its middle."""
+    """Leaves where the slice is over: between two steps, and where there is no time left to score before a scoring."""
 
     def __init__(self, name: str, cell: PlannedCell, data: TrafficData, params: int, clock: Clock) -> None:
-        training = cell.cell.config.training
-        super().__init__(
-            cell.cell.machine.device, training.epochs, name, lambda metrics: None, selection_metric(training)
-        )
-        self._clock, self._began = clock, time.monotonic()
-        load = load_of(cell.cell.config, data, params)
-        self._tested = max(load.tested, load.validated)
+        config = cell.cell.config
+        metric = selection_metric(config.training)
+        super().__init__(cell.cell.machine.device, config.training.epochs, name, lambda metrics: None, metric)
+        self._clock, self._load = clock, load_of(config, data, params)
+        self._batch = config.training.batch_size * config.training.gradient_accumulation_steps
+        self._began = self._stepped = time.monotonic()  # when it was made, then the first step; the last step
+        self._steps, self._left = 0, 0  # done here, and of this epoch to be done
         self._window: float | None = None  # seconds to score one, once known
-        self._validated, self._step_windows = load.validated, training.batch_size
-        self._steps, self._stepped = 0, self._began
         if curve := last_curve(cell.cell.folder):
-            seconds = curve[-1]["epoch_seconds"] - load.trained / curve[-1]["samples_per_second"]
-            self._window = max(seconds, 0.0) / load.validated
+            seconds = curve[-1]["epoch_seconds"] - self._load.trained / curve[-1]["samples_per_second"]
+            self._window = max(seconds, 0.0) / self._load.validated
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         """Note when a step was done."""
         super().progress(epoch, step, steps)
-        self._steps, self._stepped = self._steps + 1, time.monotonic()
+        self._steps, self._left, self._stepped = self._steps + 1, steps - step, time.monotonic()
         if self._steps == 1:
             self._clock.startup = max(self._clock.startup, self._stepped - self._began)
             self._began = self._stepped
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Note what scoring takes."""
-        self._window = (time.monotonic() - self._stepped) / self._validated
+        self._window = (time.monotonic() - self._stepped) / self._load.validated
         super().report(metrics)
 
     def should_stop(self) -> str | None:
-        """After an epoch."""
-        return "the slice is over" if self.leave_now() else None
+        """After an epoch: the test may follow."""
+        return "the slice is over" if self._clock.left < LEAVING + self._scoring(self._load.tested) else None
 
     def leave_now(self) -> bool:
-        """After a step; what scoring takes is kept free, but never more than half of the slice."""
-        window = self._window
-        if window is None:
-            window = (self._stepped - self._began) / max(self._steps - 1, 1) / self._step_windows * _SCORED_SHARE
-        return self._clock.left < min(self._tested * window, self._clock.seconds / 2)
+        """After a step; after an epoch's last one, where this is not asked, its validation follows."""
+        needed = LEAVING + 2 * self._step_seconds
+        if self._left == 1:
+            needed += self._scoring(self._load.validated)
+        return self._clock.left < needed
+
+    @property
+    def _step_seconds(self) -> float:
+        """Of a step but the first, as far as there was one."""
+        return (self._stepped - self._began) / max(self._steps - 1, 1)
+
+    def _scoring(self, windows: int) -> float:
+        """Seconds to score so many windows; before the first time guessed from the steps."""
+        window = self._step_seconds / self._batch * _SCORED_SHARE if self._window is None else self._window
+        return windows * window
 
 
 @dataclass

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from ablations.accuracy import slices
 from ablations.accuracy.plan import load_plan
 from ablations.accuracy.slices import Clock, SliceContext
 from ablations.accuracy.steps import AccuracyCampaign
@@ -15,6 +17,7 @@ from ablations.leftovers import collect_unreferenced
 from ablations.tuning.log import JsonLines
 from experiments.cell import Machine, read_record, run_cell
 from experiments.cli import main
+from experiments.pace import Load
 from tests.ablations.accuracy.conftest import write_plan
 from tests.small import as_options
 
@@ -43,11 +46,11 @@ def numbers(record):
 
 def test_slices_of_a_step_each_end_with_the_numbers_of_one_go(tmp_path, capsys, trained):
     path = write_plan(tmp_path, *SHORT, ("        tiny: {lr: 1.0e-9}\n", ""))
-    out, slices, code = tmp_path / "runs", 0, 3
+    out, calls, code = tmp_path / "runs", 0, 3
     while code == 3:
         code = main(["campaign", str(path), "--minutes", "0.0001", "--out", str(out)])
-        slices += 1
-    assert code == 0 and slices > 10
+        calls += 1
+    assert code == 0 and calls > 10
     assert re.search(r"left with a checkpoint after epoch 1", capsys.readouterr().out)
     one_go = records(trained)
     assert {key: numbers(found) for key, found in records(out).items()} == {
@@ -127,18 +130,43 @@ def test_the_cells_are_spared_when_room_is_made(trained):
 
 
 @pytest.mark.parametrize(
-    ("seconds_left", "leaves"),
-    [(30.0, True), (41.0, False)],  # 400 windows to score, 0.1 s each
+    ("step", "left", "leaves"),
+    [
+        (5, 3.5, False),  # two further steps, and a second to leave
+        (5, 2.5, True),
+        (9, 40.0, False),  # before the last step: its validation too
+        (9, 30.0, True),
+    ],
 )
-def test_a_slice_keeps_time_free_for_scoring(toy, tmp_path, monkeypatch, seconds_left, leaves):
-    task = steps_of(toy, tmp_path)[0].tasks[0]
+def test_a_slice_leaves_in_time_for_what_cannot_be_left(toy, tmp_path, monkeypatch, step, left, leaves):
+    context, clock = timed_context(toy, tmp_path, monkeypatch)
+    for done in range(1, step + 1):
+        clock.now += 1
+        context.progress(1, done, 10)
+    clock.now = 600 - left
+    assert context.leave_now() == leaves
+
+
+@pytest.mark.parametrize(("left", "leaves"), [(65.0, False), (55.0, True)])
+def test_after_an_epoch_there_must_be_time_for_the_test(toy, tmp_path, monkeypatch, left, leaves):
+    context, clock = timed_context(toy, tmp_path, monkeypatch)
+    context.progress(1, 10, 10)
+    clock.now += 30  # validation
+    context.report({"epoch": 1, "train_loss": 1, "val_mae": 1, "lr": 1, "epoch_seconds": 1})
+    clock.now = 600 - left
+    assert bool(context.should_stop()) == leaves
+
+
+def timed_context(toy, tmp_path, monkeypatch):
+    """A context in a slice of ten minutes by a clock that is set; 30 windows are validated and 60 tested."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(slices, "load_of", lambda *_: Load(epochs=2, trained=80, validated=30, tested=60))
     campaign = AccuracyCampaign(load_plan(str(toy)), Machine("cpu", 1), tmp_path)
-    data = campaign.data(task.config.dataset)
-    clock = Clock(10)
-    context = SliceContext("name", task.cells[0], data, task.params, clock)
-    context._window, context._tested = 0.1, 400
-    monkeypatch.setattr(Clock, "left", seconds_left)
-    assert context.leave_now() == leaves and bool(context.should_stop()) == leaves
+    task = campaign.steps()[0].tasks[0]
+    context = SliceContext("name", task.cells[0], campaign.data(task.config.dataset), task.params, Clock(10))
+    context._window = 1.0
+    return context, clock
 
 
 def test_another_cell_is_begun_only_if_there_is_time_to_start_it(monkeypatch):
