@@ -148,7 +148,7 @@ def test_mistakes_end_with_code_2_before_anything_runs(arguments, message, tmp_p
     [
         ("{embed_dim: 8, scheduler", "{embed_dm: 8, scheduler", r"small.yaml:16: unknown field 'embed_dm'"),
         ("noise_std: 0.01", "noise_std: -1", r"small.yaml:34: arm 'noise'.*noise_std.*got -1"),
-        ("{temporal_depth_1: 1", "{temporal_depth_1: 0", r"student.*temporal_depth_1.*got 0"),
+        ("{temporal_depth_1: 1", "{temporal_depth_1: -1", r"student.*temporal_depth_1.*got -1"),
         ("datasets: [simulated]", "datasets: [simulatd]", "did you mean 'simulated'"),
         ("datasets: [simulated]", "datasets: [PEMS07]", r"small.yaml:38: PEMS07 is not in .*Three ways on"),
         ("[simulated]}", "[simulated], settings: {los: mae}}", r"small.yaml:38: unknown field 'los'"),
