@@ -26,7 +26,7 @@ def without_onednn():
         torch.backends.mkldnn.enabled = True
 
 
-def close(ours, theirs):
+def assert_close(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.detach().abs().max()))
 
 
@@ -49,36 +49,39 @@ def test_equals_torchs_linear_map(size, outputs, bias):
     ours = layer(x)
     theirs = functional.linear(x, layer.weight, layer.bias)
     assert ours.shape == theirs.shape
-    close(ours, theirs)
+    assert_close(ours, theirs)
     for mine, yours in zip(
         torch.autograd.grad(ours, learned, gradient), torch.autograd.grad(theirs, learned, gradient), strict=True
     ):
-        close(mine, yours)
+        assert_close(mine, yours)
 
 
 def test_operands_that_are_parts_of_larger_ones():
     torch.manual_seed(0)
     whole = torch.randn(32, 207, 192, requires_grad=True)
     weight = torch.randn(96, 96, requires_grad=True)
+    assert is_convolved(whole[..., 96:], 96)
     results = []
     for way in (linear, functional.linear):
         y = way(whole[..., 96:], weight)
         results.append((y, *torch.autograd.grad(y.transpose(1, 2).square().sum(), (whole, weight))))
     for mine, yours in zip(*results, strict=True):
-        close(mine, yours)
+        assert_close(mine, yours)
 
 
 def test_inputs_without_a_gradient():
     x, layer = torch.randn(6624, 96), Linear(96, 96)
+    assert is_convolved(x, 96)
     layer(x).sum().backward()
-    close(layer.bias.grad, torch.full((96,), 6624.0))
-    close(layer.weight.grad, x.sum(dim=0).expand(96, -1))
+    assert_close(layer.bias.grad, torch.full((96,), 6624.0))
+    assert_close(layer.weight.grad, x.sum(dim=0).expand(96, -1))
 
 
 def test_frozen_weights():
     x, layer = torch.randn(6624, 96, requires_grad=True), Linear(96, 96).requires_grad_(False)
+    assert is_convolved(x, 96)
     layer(x).sum().backward()
-    close(x.grad, layer.weight.sum(dim=0).expand(6624, -1))
+    assert_close(x.grad, layer.weight.sum(dim=0).expand(6624, -1))
     assert layer.weight.grad is None
 
 
@@ -101,7 +104,7 @@ def test_leaves_autocast_and_function_transforms_to_torch():
     x, layer = torch.randn(6624, 96), Linear(96, 96)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
-    close(torch.func.vmap(layer)(torch.stack([x, x]))[1], layer(x))
+    assert_close(torch.func.vmap(layer)(torch.stack([x, x]))[1], layer(x))
 
 
 @pytest.mark.parametrize(("rows", "parts"), [(6624, 207), (256, 256), (17 * 257, 17), (257, 0), (16, 0)])
@@ -119,11 +122,11 @@ def test_feed_forward_equals_its_definition():
         functional.linear(x, block.widen.weight, block.widen.bias).relu(), block.narrow.weight, block.narrow.bias
     )
     ours = block(x)
-    close(ours, plain)
+    assert_close(ours, plain)
     for mine, yours in zip(
         torch.autograd.grad(ours, learned, gradient), torch.autograd.grad(plain, learned, gradient), strict=True
     ):
-        close(mine, yours)
+        assert_close(mine, yours)
 
 
 @pytest.mark.parametrize("fusion", ["gated", "concat", "cross_attn", "gated_residual", "adaptive"])
@@ -146,7 +149,7 @@ def test_a_model_is_the_same_function_either_way(fusion):
     ours, gradients = results()
     with without_onednn():
         theirs, expected = results()
-    close(ours, theirs)
+    assert_close(ours, theirs)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in gradients.items():
         # A key's bias moves no attention weight: its gradient is zero but for rounding, so it is held to the largest.
