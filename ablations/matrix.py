@@ -16,7 +16,7 @@ from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
 from cluster.retries import Retries
-from experiments.compose import Layer, find_experiment, settings_over
+from experiments.compose import Layer, base_experiment, settings_over
 from experiments.mistakes import explain, place_of, shortened
 from experiments.yaml_file import as_written, read_yaml
 
@@ -158,10 +158,7 @@ class Matrix(Strict):
     @property
     def base_file(self) -> Path:
         """The base experiment's YAML: beside the matrix file, else among the experiments; UserError when in neither."""
-        try:
-            return find_experiment(self.base, beside=self._path.parent if self._path else Path())
-        except UserError as error:
-            raise UserError(f"{self.where('base')}: {error}") from None
+        return base_experiment(self.base, self._path, self.where("base"))
 
     def settings_over(self, settings: Mapping[str, Any]) -> Layer:
         """The ``settings`` of ``--set`` over the matrix's own, each with its place."""

@@ -121,6 +121,14 @@ def find_experiment(name: str, beside: Path = Path()) -> Path:
     raise unknown_name("experiment file", name, [path.name for path in HERE.glob("*.yaml")])
 
 
+def base_experiment(name: str, of: Path | None, place: str) -> Path:
+    """The experiment that the file ``of`` starts from, maybe beside it; UserError with the place where none is."""
+    try:
+        return find_experiment(name, beside=of.parent if of else Path())
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
 def profile_layer(name: str) -> Layer:
     """The overlay of a profile."""
     if name not in PROFILES:

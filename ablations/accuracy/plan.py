@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from altformer.errors import UserError, unknown_name
+from altformer.errors import unknown_name
 from altformer.schema import Strict
-from experiments.compose import find_experiment
+from experiments.compose import base_experiment
 from experiments.mistakes import explain, place_of
 from experiments.yaml_file import read_yaml
 
@@ -128,10 +128,7 @@ class Plan(Strict):
     @property
     def base_file(self) -> Path:
         """The base experiment's YAML; UserError where there is none."""
-        try:
-            return find_experiment(self.base, beside=self._path.parent if self._path else Path())
-        except UserError as error:
-            raise UserError(f"{self.where('base')}: {error}") from None
+        return base_experiment(self.base, self._path, self.where("base"))
 
     @property
     def called(self) -> str:

@@ -15,7 +15,7 @@ from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
-from experiments.compose import Layer, find_experiment, settings_over
+from experiments.compose import Layer, base_experiment, find_experiment, settings_over
 from experiments.fields import locate
 from experiments.mistakes import explain, place_of
 from experiments.yaml_file import read_yaml
@@ -47,10 +47,7 @@ class Tuning(Strict):
     @property
     def base_file(self) -> Path:
         """The base experiment's YAML; UserError where there is none."""
-        try:
-            return find_experiment(self.base, beside=self._path.parent if self._path else Path())
-        except UserError as error:
-            raise UserError(f"{self.where('base')}: {error}") from None
+        return base_experiment(self.base, self._path, self.where("base"))
 
     @property
     def path(self) -> Path | None:
