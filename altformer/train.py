@@ -5,13 +5,10 @@ b: batch, h: output steps, n: sensors, k: terms of the loss
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -21,44 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.data.windows import Windows
-from altformer.error_profile import TEST_ERRORS, ErrorProfile
-from altformer.errors import UserError
-from altformer.evaluate import Forecaster, model_forecaster, score
-from altformer.model.build import build_model, count_parameters
-from altformer.model.shape import ForecastShape
-from altformer.scores import flatten
+from altformer.model.build import count_parameters
 from altformer.training.augmentation import Augmentation
-from altformer.training.average import with_average
 from altformer.training.batches import Share, epoch_steps, mixed_seed, own_shares
-from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
-from altformer.training.config import selection_metric
 from altformer.training.context import Context
 from altformer.training.curriculum import nearest, steps_seen
-from altformer.training.memory import forget_gpu_peak, gpu_peak, keep_freed_memory
+from altformer.training.memory import forget_gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
-from altformer.training.optimizer import Optimizer, make_optimizer
+from altformer.training.optimizer import Optimizer
 from altformer.training.part import Part
-from altformer.training.sample import write_forecast_sample
-
-Status = Literal["done", "stopped", "diverged", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended. ``test`` is None unless the run is done: the test set is read once, at the end.
-
-    ``done``: all epochs or early stop; ``stopped``: by a scheduler, or where the test would follow; ``diverged``: NaN
-    or infinity in loss or validation; ``interrupted``: told to leave, to be resumed later.
-    """
-
-    status: Status
-    epochs: int
-    best_epoch: int | None
-    val: dict[str, Any] | None
-    test: dict[str, Any] | None
-    curve: Curve
-    params: int
-    train_seconds: float
+from altformer.training.run import Result, Run
 
 
 @dataclass(frozen=True)
@@ -92,60 +61,23 @@ def train(
     if context.device.type == "cpu":
         keep_freed_memory()
     forget_gpu_peak(context.device)
-    torch.manual_seed(config.seed)
     windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len, context.device)
     objective = make_objective(config.training, teacher, windows)
-    trained_model = _fitted_model(config, data, windows)
-    optimizer, model = with_average(config.training, trained_model, make_optimizer(config.training, trained_model))
-    checkpoints = Checkpoints(folder / "checkpoints", config, data_facts(data, windows), writes=context.rank == 0)
-    progress = checkpoints.load_last(_identity(config, data), model, optimizer, context.device)
-    _check_ranks_agree(progress, context, folder)
+    run = Run(config, data, windows, context, folder)
     augmentation = Augmentation(config.training, windows)
-    wrapped = _wrap(config, trained_model, context)
-    training = _Training(config, context, windows, wrapped, optimizer, objective, augmentation)
-    forecaster = _seen_alive(model_forecaster(model, windows), context)
-
-    def end(status: Status, test: dict[str, Any] | None = None) -> Result:
-        return _result(status, progress, test, count_parameters(model))
-
-    if _epochs_left(training, progress) and progress.epoch and context.should_stop() == "scheduler":
-        return end("stopped")  # it waited for this since its last epoch
-    while _epochs_left(training, progress):
+    wrapped = _wrap(config, run.trained, context)
+    training = _Training(config, context, windows, wrapped, run.optimizer, objective, augmentation)
+    if run.epochs_left and run.progress.epoch and context.should_stop() == "scheduler":
+        return run.end("stopped")  # it waited for this since its last epoch
+    while run.epochs_left:
+        progress = run.progress
         began = time.perf_counter() - (progress.part.seconds if progress.part else 0.0)
         trained = _train_epoch(training, progress.epoch + 1, progress.part)
         if isinstance(trained, Part):
-            progress.part = trained
-            checkpoints.save_part(model, optimizer, progress)
-            return end("interrupted")
-        if not math.isfinite(trained["train_loss"]):
-            return end("diverged")
-        val = score(forecaster, windows, "val", config.dataset.val_stride, context.rank, context.world_size)
-        metrics = {"epoch": progress.epoch + 1, **trained, **flatten("val", val), **gpu_peak(context.device)}
-        metrics["epoch_seconds"] = time.perf_counter() - began
-        if selection_metric(config.training) not in metrics:
-            raise UserError("no target of the validation part is observed: there is nothing to select an epoch by")
-        if not all(map(math.isfinite, metrics.values())):
-            return end("diverged")
-        progress.add(metrics, val)
-        checkpoints.save(model, optimizer, progress)
-        context.report(metrics)
-        if reason := context.should_stop():
-            return end("stopped" if reason == "scheduler" else "interrupted")
-
-    checkpoints.load_best(model)
-    scores = _test_scores(training, forecaster, data, folder) if test else None
-    return end("stopped" if scores is None else "done", scores)
-
-
-def _test_scores(training: _Training, forecaster: Forecaster, data: TrafficData, folder: Path) -> dict[str, Any]:
-    """Read the test set: the scores, and in the folder the errors in detail and some forecasts."""
-    config, context, windows = training.config, training.context, training.windows
-    errors = ErrorProfile(windows, data.steps_per_day)
-    test = score(forecaster, windows, "test", config.dataset.test_stride, context.rank, context.world_size, errors)
-    if context.rank == 0:
-        errors.write(folder / TEST_ERRORS, data)
-        write_forecast_sample(folder / "forecast_sample.npz", forecaster, windows, data)
-    return test
+            return run.leave(trained)
+        if status := run.judge(trained, began):
+            return run.end(status)
+    return run.finish() if test else run.end("stopped")
 
 
 def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> dict[str, float] | Part:
@@ -215,15 +147,6 @@ def _gradients_stay_here(model: nn.Module, unless: bool) -> AbstractContextManag
     return nullcontext() if unless else no_sync()
 
 
-def _fitted_model(config: Config, data: TrafficData, windows: Windows) -> nn.Module:
-    """The model on the windows' device, after its own fit where it has one: what is found in closed form."""
-    model = build_model(config.model, ForecastShape.of(config, data)).to(windows.values.device)
-    fit = getattr(model, "fit", None)
-    if fit is not None:
-        fit(windows)
-    return model
-
-
 def _wrap(config: Config, model: nn.Module, context: Context) -> nn.Module:
     """The model as it is trained: in DDP with several ranks, compiled when asked."""
     if context.world_size > 1 and count_parameters(model):  # DDP refuses a model without weights
@@ -232,44 +155,3 @@ def _wrap(config: Config, model: nn.Module, context: Context) -> nn.Module:
         torch.compiler.reset()  # nothing of the previous cell in a reused process
         model = torch.compile(model)  # type: ignore[assignment]
     return model
-
-
-def _check_ranks_agree(progress: Progress, context: Context, folder: Path) -> None:
-    """RuntimeError when ranks resume after different epochs, which would mix two models without a word."""
-    if context.world_size == 1:
-        return
-    most = torch.tensor([progress.epoch, -progress.epoch], device=context.device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    if most.sum() != 0:
-        raise RuntimeError(
-            f"rank {context.rank} found {progress.epoch} epochs in {folder / 'checkpoints'}, other ranks others: "
-            "is it the same folder on every node?"
-        )
-
-
-def _seen_alive(forecaster: Forecaster, context: Context) -> Forecaster:
-    """The forecaster, with a sign of life at each batch: scoring may take longer than an epoch's steps."""
-
-    def forecast(origins: Tensor) -> Tensor:
-        context.alive()
-        return forecaster(origins)
-
-    return forecast
-
-
-def _epochs_left(training: _Training, progress: Progress) -> bool:
-    return progress.epoch < training.optimizer.epochs and not _out_of_patience(training.config, progress)
-
-
-def _result(status: Status, progress: Progress, test: dict[str, Any] | None, params: int) -> Result:
-    seconds = sum(epoch["epoch_seconds"] for epoch in progress.curve)
-    best = progress.best_epoch or None
-    return Result(status, progress.epoch, best, progress.val, test, progress.curve, params, seconds)
-
-
-def _out_of_patience(config: Config, progress: Progress) -> bool:
-    return progress.epoch - progress.best_epoch >= config.training.patience
-
-
-def _identity(config: Config, data: TrafficData) -> str:
-    return hashlib.sha256((config.model_dump_json() + data.identity).encode()).hexdigest()

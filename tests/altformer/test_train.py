@@ -14,6 +14,7 @@ from altformer import train as loop
 from altformer.config import Config
 from altformer.data.config import DatasetConfig
 from altformer.train import train
+from altformer.training import run
 from altformer.training.checkpoint import Checkpoints, Progress
 from altformer.training.context import BareContext
 from altformer.training.loss import LOSSES, Loss, absolute
@@ -199,7 +200,7 @@ def test_patience_ends_the_run(traffic, tiny, tmp_path, monkeypatch):
 
 def test_a_stopped_run_reads_no_test_set(traffic, tiny, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(loop, "score", lambda *args: read.append(args[2]) or original(*args))
+    monkeypatch.setattr(run, "score", lambda *args: read.append(args[2]) or original(*args))
     result = train(tiny, traffic, Recorder(stop_after=2), tmp_path / "stopped")
     assert result.status == "stopped" and result.test is None and result.epochs == 2
     assert read == ["val", "val"]
@@ -207,7 +208,7 @@ def test_a_stopped_run_reads_no_test_set(traffic, tiny, tmp_path, monkeypatch):
     assert read[2:] == ["val", "val", "val", "test"]
 
 
-original = loop.score
+original = run.score
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

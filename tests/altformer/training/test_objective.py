@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from altformer import train as loop
 from altformer.data.windows import Windows
 from altformer.errors import UserError
 from altformer.train import train
+from altformer.training import run as loop
 from altformer.training.context import BareContext
 from altformer.training.objective import forecast_of, make_objective, weighted
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from altformer import train as loop
 from altformer.data.windows import Windows
 from altformer.evaluate import model_forecaster, score
 from altformer.train import train
+from altformer.training import run as loop
 from altformer.training.context import BareContext
 
 
