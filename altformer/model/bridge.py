@@ -90,8 +90,11 @@ class EarlierStages(nn.Module):
 
     def forward(self, part: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Let `part` read from all `outputs`."""
-        named = [output + name for output, name in zip(outputs, self.stage_names, strict=True)]
-        source = torch.cat(named, dim=2)
+        source = torch.cat(self._named(outputs), dim=2)
         read = self.attention(part.flatten(0, 1), source.flatten(0, 1))
         added: Tensor = part + self.dropout(read).view(part.shape)
         return added
+
+    def _named(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs, each with the vector of its stage, (b,n,t,d) each."""
+        return [output + name for output, name in zip(outputs, self.stage_names, strict=True)]

@@ -50,8 +50,12 @@ class StochasticDepth(nn.Module):
         """(r,...), unchanged in evaluation or where `p` is 0."""
         if not self.training or self.p == 0:
             return branch
+        return branch * self.scaled_mask(branch)
+
+    def scaled_mask(self, branch: Tensor) -> Tensor:
+        """0 or 1 / (1 - p) for each row, (r,1,...)."""
         keep = torch.rand(len(branch), *[1] * (branch.dim() - 1), device=branch.device) >= self.p
-        return branch * (keep / (1 - self.p)).to(branch.dtype)
+        return (keep / (1 - self.p)).to(branch.dtype)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""

@@ -65,10 +65,14 @@ class RelativePosition(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> Placed:
         """Both unchanged; a bias of the scores, already divided by sqrt(c) as attention divides its own."""
         s, c = query.shape[-2:]
-        place = torch.arange(s, device=query.device)
-        distance = (place[None, :] - place[:, None]).clamp(-self.reach, self.reach) + self.reach
-        bias = torch.einsum("rhic,ijc->rhij", query, self.vectors[distance].to(query.dtype)) * c**-0.5
+        vectors = self.vectors[self.distance(s, query.device)].to(query.dtype)
+        bias = torch.einsum("rhic,ijc->rhij", query, vectors) * c**-0.5
         return query, key, bias
+
+    def distance(self, tokens: int, device: torch.device) -> Tensor:
+        """Which vector is that of each pair, (s,s)."""
+        place = torch.arange(tokens, device=device)
+        return (place[None, :] - place[:, None]).clamp(-self.reach, self.reach) + self.reach
 
 
 class GraphBias(nn.Module):
