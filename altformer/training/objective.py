@@ -5,6 +5,7 @@ b: batch, h: output steps, n: sensors, k: terms
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -84,7 +85,7 @@ def make_objective(training: TrainingConfig, teacher: nn.Module | None, windows:
     return Distillation(task, teacher, distillation.weight, windows.scaler, training.precision == "bf16")
 
 
-def forecast_of(model: nn.Module, batch: Batch, scaler: Scaler, bf16: bool) -> Tensor:
+def forecast_of(model: Callable[..., Tensor], batch: Batch, scaler: Scaler, bf16: bool) -> Tensor:
     """The model's forecast (b,h,n) in the data's unit, float32; the forward pass in bf16 where asked."""
     with torch.autocast(batch.reading.device.type, torch.bfloat16, enabled=bf16):
         scaled = model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week)

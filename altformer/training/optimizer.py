@@ -72,9 +72,13 @@ class GradientDescent:
 
     def step(self) -> None:
         """Clip the gradients and move the weights."""
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._training.clip_norm)
+        self.clip([*self._model.parameters()], self._training.clip_norm)
         for part in self._parts:
             part.step()
+
+    def clip(self, weights: list[nn.Parameter], norm: float) -> None:
+        """Scale the gradients down where their norm, over all weights at once, is above ``norm``."""
+        nn.utils.clip_grad_norm_(weights, norm)
 
     def state_dict(self) -> dict[str, Any]:
         """The moments of torch's optimizers."""
@@ -162,9 +166,10 @@ def parameter_groups(training: TrainingConfig, model: nn.Module) -> list[dict[st
         return [{"params": list(model.parameters()), "lr": training.lr}]
     members: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "head": []}
     for name, parameter in model.named_parameters():
-        members[_group_of(name)].append(parameter)
+        members[part_of(name)].append(parameter)
     return [{"params": found, "lr": getattr(rates, group)} for group, found in members.items() if found]
 
 
-def _group_of(parameter: str) -> str:
+def part_of(parameter: str) -> str:
+    """Which part of a model a weight belongs to, by its name: encoder, decoder or head."""
     return next((group for group in ("decoder", "head") if parameter.startswith(group)), "encoder")
