@@ -128,7 +128,7 @@ def run_cell(
         cell_log(cell.folder) if writes else nullcontext(),
         end_logged(),
         only_trainer(cell.folder, context) as is_ours,
-        earlier_aside(cell.folder, again, _is_finished) if writes and is_ours else nullcontext(),
+        earlier_aside(cell.folder, again, is_finished) if writes and is_ours else nullcontext(),
     ):
         if not is_ours:
             log.info("ended: interrupted")
@@ -138,20 +138,31 @@ def run_cell(
         if record is not None:
             log.info("found %s by another process", record["status"])
             return record
-        log_start(cell.folder)
-        if writes:
-            config = yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False)
-            write_text(cell.folder / "config.yaml", config)
-            write_text(cell.folder / "environment.txt", provenance.environment())
+        begin(cell, writes)
         record = _train(cell, data, context, started_by, test)
-        if writes and record["status"] != "interrupted":
-            write_json(cell.folder / "record.json", record)
-        log.info("ended: %s", record["status"])
+        write_record(cell, record, writes)
         return record
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether a cell is done or diverged."""
     return finished_record(folder) is not None
+
+
+def begin(cell: Cell, writes: bool = True) -> None:
+    """Say in the log who trains the cell, and write what it is trained from."""
+    log_start(cell.folder)
+    if writes:
+        config = yaml.safe_dump(cell.config.model_dump(mode="json"), sort_keys=False)
+        write_text(cell.folder / "config.yaml", config)
+        write_text(cell.folder / "environment.txt", provenance.environment())
+
+
+def write_record(cell: Cell, record: Record, writes: bool = True) -> None:
+    """Write the record of a training, unless it was interrupted, and say in the log how it ended."""
+    if writes and record["status"] != "interrupted":
+        write_json(cell.folder / "record.json", record)
+    log.info("ended: %s", record["status"])
 
 
 def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], test: bool) -> Record:
@@ -163,6 +174,11 @@ def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], t
     started = provenance.now()
     teacher = load_teacher(cell, data, context.device)
     result = train(cell.config, data, context, cell.folder, teacher, test)
+    return record_of(cell, result, started_by, started)
+
+
+def record_of(cell: Cell, result: Any, started_by: Mapping[str, Any], started: str) -> Record:
+    """The record of a training that began at ``started`` and ends now with such a ``Result``."""
     return {
         **_identity(cell),
         **asdict(result),

@@ -18,6 +18,7 @@ from experiments.dataset_choice import choose_device
 from experiments.loaded_runs import check_comparable, load_runs, result_facts
 from experiments.runs import Run, find_arm, find_run, find_siblings
 from experiments.scores_table import NOT_COMPARABLE, comparison_table
+from experiments.seed_list import parse_seeds
 
 RUN_HELP = "cell hash (6 digits or more), folder of a cell, or experiment name"
 
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Choose the members, score the average, and print it beside them."""
-    members = choose(_candidates(args), best=args.best, seeds=_seeds(args.seeds))
+    members = choose(_candidates(args), best=args.best, seeds=None if args.seeds is None else parse_seeds(args.seeds))
     result, step_minutes = ensemble(members, choose_device(args.device))
     path = args.out / "ensembles" / f"{ensemble_id(members)}.json"
     write_json(path, result)
@@ -120,12 +121,3 @@ def _candidates(args: argparse.Namespace) -> list[Run]:
     if len(found) == 1 and args.seeds is not None:
         return find_siblings(found[0])
     return found
-
-
-def _seeds(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds takes whole numbers with commas between, such as 0,1,2, got '{text}'") from None

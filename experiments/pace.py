@@ -73,10 +73,14 @@ def load_of(config: Config, data: TrafficData, params: int) -> Load:
 def recorded_pace(record: Mapping[str, Any], config: Config, data: TrafficData) -> Pace | None:
     """The pace at which a recorded cell of this configuration was trained; None where its record does not say.
 
+    That of seeds trained together does not: its times are shares of theirs.
+
     The median epoch counts, so that a slow first one (memory, caches) is part of what is done once. What is left of
     the time between start and end, which records keep to the second, is that too.
     """
     curve, val = record.get("curve") or [], record.get("val") or {}
+    if (record.get("provenance") or {}).get("together"):
+        return None
     try:
         load = load_of(config, data, int(record["params"]))
         epoch = statistics.median(float(one["epoch_seconds"]) for one in curve)

@@ -23,6 +23,7 @@ from experiments.dataset_choice import choose_dataset, choose_device
 from experiments.fields import locate
 from experiments.runs import experiment_file
 from experiments.scores_table import NOT_COMPARABLE, scores_table
+from experiments.seed_list import parse_seeds
 from experiments.tracked_cell import cell_files, final_metrics, work_of
 
 ACCEPTS_FIELDS = True  # any field of the configuration is an option: --lr 0.001, --model.embed_dim 48
@@ -41,6 +42,7 @@ class Trained:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; every configuration field is one more, by leaf name or dotted path."""
     parser.add_argument("--cfg", default="METR-LA_alternating", help="experiment YAML, a path or a shipped one by name")
+    parser.add_argument("--seeds", metavar="0,1,2", help="train these seeds of the configuration at once, as one model")
     add_common_arguments(parser)
 
 
@@ -66,7 +68,14 @@ def run(args: argparse.Namespace) -> int:
         args.dataset, sentence = choose_dataset(args.dataset)
         print(sentence)
     config = compose(path, dataset=args.dataset, profile=args.profile, settings=settings)
-    return show(train_or_find(config, args.experiment_name or experiment_name(path), args), args.out)
+    name = args.experiment_name or experiment_name(path)
+    if args.seeds is None:
+        return show(train_or_find(config, name, args), args.out)
+    from experiments.train_seeds import train_seeds
+
+    if "seed" in settings:
+        raise UserError("give either --seed, for one, or --seeds, for several")
+    return train_seeds(config, parse_seeds(args.seeds), name, args)
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -87,10 +96,8 @@ def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Traine
     from altformer.data.datasets import load
     from altformer.fit_check import check_fit
 
-    device = choose_device(args.device)
-    data = load(config.dataset)
+    machine, data = machine_of(args), load(config.dataset)
     check_fit(config, data)
-    machine = Machine("cuda" if device == "cuda" else "cpu", args.threads)
     cell = make_cell(config, machine, data.identity, args.out, args.profile)
     record = None if args.again else read_record(cell.folder)
     if record and record["status"] in ("done", "diverged"):
@@ -99,18 +106,23 @@ def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Traine
         check_out(args.out)
         if args.again:
             refuse_trained(cell.folder)
-        print(_what_is_trained(name, config, data, device), flush=True)
-        record = _train(cell, data, name, args)
+        print(what_is_trained(name, config, data, machine), flush=True)
+        record = train_alone(cell, data, name, args)
     return Trained(name, cell, record, data.step_minutes)
 
 
-def _what_is_trained(name: str, config: Config, data: Any, device: str) -> str:
+def machine_of(args: argparse.Namespace) -> Machine:
+    """The machine that the command line chooses."""
+    return Machine("cuda" if choose_device(args.device) == "cuda" else "cpu", args.threads)
+
+
+def what_is_trained(name: str, config: Config, data: Any, machine: Machine) -> str:
     """One line before a training that may take hours."""
     training, (rows, sensors) = config.training, data.values.shape
     limit = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
     where = f"{data.name} ({rows} rows x {sensors} sensors)"
-    hint = "; --profile quick is sized for a CPU" if device == "cpu" and not limit else ""
-    return f"{name}: {config.model.type} on {where}, up to {training.epochs} epochs{limit} on {device}{hint}"
+    hint = "; --profile quick is sized for a CPU" if machine.device == "cpu" and not limit else ""
+    return f"{name}: {config.model.type} on {where}, up to {training.epochs} epochs{limit} on {machine.device}{hint}"
 
 
 def field_options(rest: list[str]) -> dict[str, Any]:
@@ -130,13 +142,14 @@ def field_options(rest: list[str]) -> dict[str, Any]:
     return fields
 
 
-def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record:
+def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record:
+    """Train one cell, with its progress shown and tracked; its record."""
     from experiments.signals import sigterm_raises
     from experiments.train_progress import TrainProgress
 
     started_by = provenance.started_by()
     work = work_of(cell, name, {"experiment": name}, started_by, cell.config.training.epochs)
-    tracker = _tracker(cell, args)
+    tracker = tracker_of(args)
     training, on_epoch = cell.config.training, partial(tracker.cell_epoch, work)
     context = TrainProgress(cell.machine.device, training.epochs, name, on_epoch, selection_metric(training))
     tracker.cell_started(work)
@@ -156,7 +169,7 @@ def _train(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record
     return record
 
 
-def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
+def tracker_of(args: argparse.Namespace) -> Any:
     """What records the run: MLflow when asked, else nothing (and no mlflow is imported)."""
     from cluster.tracking import NoTracker, Tracker, resolve
 
@@ -166,18 +179,14 @@ def _tracker(cell: Cell, args: argparse.Namespace) -> Any:
         resolve(args.out),
         None,
         final_metrics=final_metrics,
-        cell_artifacts=lambda work, status, record: cell_files(cell, record or {}),
+        cell_artifacts=lambda work, status, record: cell_files(work.payload["cell"], record or {}),
     )
 
 
 def show(trained: Trained, out: Path) -> int:
     """Print the outcome, note it under the experiment's name, and return the exit code."""
     name, record, folder = trained.name, trained.record, trained.cell.folder
-    noted = experiment_file(name, out)
-    try:
-        write_json(noted, {**record, "experiment_name": name, "cell_folder": str(folder)})
-    except OSError as error:  # the run itself is recorded, and may be read by who may not write here
-        print(f"Attention: {noted}: cannot be written: {error.strerror}; find this run as {trained.cell.hash}")
+    note(trained, out)
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:
@@ -188,3 +197,13 @@ def show(trained: Trained, out: Path) -> int:
             print(NOT_COMPARABLE)
     print(f"  record: {folder / 'record.json'}")
     return 0
+
+
+def note(trained: Trained, out: Path) -> None:
+    """Note a run under its name, by which other commands find it."""
+    noted = experiment_file(trained.name, out)
+    content = {**trained.record, "experiment_name": trained.name, "cell_folder": str(trained.cell.folder)}
+    try:
+        write_json(noted, content)
+    except OSError as error:  # the run itself is recorded, and may be read by who may not write here
+        print(f"Attention: {noted}: cannot be written: {error.strerror}; find this run as {trained.cell.hash}")

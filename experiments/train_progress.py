@@ -59,12 +59,16 @@ class TrainProgress(BareContext):
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Print one line and pass the metrics on."""
+        self.tell(metrics)
+        self.on_epoch(metrics)
+
+    def tell(self, metrics: Mapping[str, float], who: str = "") -> None:
+        """Print one line, about ``who``."""
         line = (
-            f"epoch {int(metrics['epoch'])}/{self.epochs}  train loss {metrics['train_loss']:.4f}  "
+            f"{who}epoch {int(metrics['epoch'])}/{self.epochs}  train loss {metrics['train_loss']:.4f}  "
             f"{self._selected(metrics)}  lr {metrics['lr']:.2e}  {metrics['epoch_seconds']:.1f} s"
         )
         self._say(line)
-        self.on_epoch(metrics)
 
     def _say(self, line: str) -> None:
         if self._bar.disable:
@@ -76,6 +80,20 @@ class TrainProgress(BareContext):
         """The validation error that the best epoch is chosen by, under its name."""
         name = "val MAE" if self.metric == "val_mae" else "val MAE (missing readings scored)"
         return f"{name} {metrics[self.metric]:.4f}"
+
+
+class SeedProgress(BareContext):
+    """The context of one seed of several that are trained at once: all show themselves by one bar."""
+
+    def __init__(self, shown: TrainProgress, seed: int, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
+        super().__init__(shown.device)
+        self._shown, self._seed, self._on_epoch = shown, seed, on_epoch
+        self.progress = shown.progress  # type: ignore[method-assign]
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Print one line and pass the metrics on."""
+        self._shown.tell(metrics, f"seed {self._seed}: ")
+        self._on_epoch(metrics)
 
 
 class _Said(logging.Handler):

@@ -1,0 +1,120 @@
+"""``altformer train --seeds 0,1,2``: seeds of one configuration, trained at once where they are not finished."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from altformer.config import Config
+from altformer.training.config import selection_metric
+from cluster.preflight import check_out
+from cluster.work import Ended
+from experiments import provenance
+from experiments.cell import Cell, Record, finished_record, make_cell
+from experiments.cell_lock import refuse_trained
+from experiments.cells_together import run_together
+from experiments.scores_table import NOT_COMPARABLE, comparison_table
+from experiments.tracked_cell import work_of
+from experiments.train_command import Trained, machine_of, note, tracker_of, train_alone, what_is_trained
+
+
+def train_seeds(config: Config, seeds: Sequence[int], name: str, args: argparse.Namespace) -> int:
+    """Train or find the cells of all seeds, and print their scores with mean and spread; the exit code.
+
+    Each is noted under the experiment's name and its seed. UserError where they cannot be trained together.
+    """
+    from altformer.data.datasets import load
+    from altformer.fit_check import check_fit
+    from altformer.training.together import check_together
+
+    machine, data = machine_of(args), load(config.dataset)
+    check_together(config, check_fit(config, data))
+    configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
+    cells = [make_cell(one, machine, data.identity, args.out, args.profile) for one in configs]
+    records = {cell.hash: found for cell in cells if not args.again and (found := finished_record(cell.folder))}
+    missing = [cell for cell in cells if cell.hash not in records]
+    for cell in cells:
+        if cell.hash in records:
+            print(f"{_name(name, cell)}: this very run is finished; --again trains it anew")
+    if missing:
+        check_out(args.out)
+        for cell in missing if args.again else ():
+            refuse_trained(cell.folder)
+        listed = ", ".join(str(cell.config.seed) for cell in missing)
+        print(f"{what_is_trained(name, config, data, machine)}, seeds {listed}", flush=True)
+    if len(missing) == 1:
+        records[missing[0].hash] = train_alone(missing[0], data, _name(name, missing[0]), args)
+    elif missing:
+        records |= _train(missing, data, name, args)
+    for cell in cells:
+        note(Trained(_name(name, cell), cell, records[cell.hash], data.step_minutes), args.out)
+    print(shown([records[cell.hash] for cell in cells], data.step_minutes))
+    return 0
+
+
+def _name(name: str, cell: Cell) -> str:
+    return f"{name}-seed{cell.config.seed}"
+
+
+def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace) -> dict[str, Record]:
+    """Train the cells at once, each tracked as a run of its own; their records by hash."""
+    from experiments.signals import sigterm_raises
+    from experiments.train_progress import SeedProgress, TrainProgress
+
+    started_by, training = provenance.started_by(), cells[0].config.training
+    works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by, training.epochs) for cell in cells]
+    tracker = tracker_of(args)
+    progress = TrainProgress(cells[0].machine.device, training.epochs, name, _untold, selection_metric(training))
+    contexts = [
+        SeedProgress(progress, cell.config.seed, partial(tracker.cell_epoch, work))
+        for cell, work in zip(cells, works, strict=True)
+    ]
+    records: dict[str, Record] = {}
+    fate = Ended("interrupted")
+    for work in works:
+        tracker.cell_started(work)
+    try:
+        with sigterm_raises(), progress:
+            for cell, record in run_together(cells, data, contexts, started_by, args.again):
+                records[cell.hash] = record
+    except Exception as error:
+        fate = Ended("failed", error=repr(error))
+        raise
+    finally:
+        for work in works:
+            done = records.get(work.key)
+            tracker.cell_ended(work, fate if done is None else Ended(done["status"], done))
+        tracker.close()
+    if tracker.problem:
+        print(tracker.problem)
+    return records
+
+
+def _untold(metrics: Mapping[str, float]) -> None:
+    """Each seed tells its own."""
+
+
+def shown(records: Sequence[Record], step_minutes: int) -> str:
+    """The test scores of each seed, their mean and standard deviation, as lines of text."""
+    rows = {f"seed {record['seed']}": record["test"] for record in records}
+    scored = [test for test in rows.values() if test is not None]
+    if len(scored) > 1:
+        rows |= {"mean": _over(scored, statistics.fmean), "std": _over(scored, statistics.stdev)}
+    lines = [comparison_table("best epochs on the test set", rows, step_minutes)]
+    for record in records:
+        if record["status"] == "diverged":
+            after = f"after epoch {record['epochs']} (NaN or infinity in loss or validation)"
+            lines.append(f"  seed {record['seed']} diverged {after}")
+    if any(record["profile"] == "quick" or record["config"]["dataset"]["test_stride"] > 1 for record in records):
+        lines.append(NOT_COMPARABLE)
+    return "\n".join(lines)
+
+
+def _over(scores: Sequence[Any], statistic: Callable[[Sequence[float]], float]) -> Any:
+    """A statistic of each number of several scores; None where one has no such number."""
+    if isinstance(scores[0], dict):
+        return {key: _over([one[key] for one in scores], statistic) for key in scores[0]}
+    return None if None in scores else statistic(scores)
