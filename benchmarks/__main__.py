@@ -13,6 +13,7 @@ from experiments import provenance
 BENCHMARKS = {
     "Training step": "benchmarks.bench_step",
     "Linear maps and attention": "benchmarks.bench_kernels",
+    "Seeds at once": "benchmarks.bench_seeds",
     "Beside STAEformer": "benchmarks.bench_staeformer",
     "Epoch, validation, checkpoint": "benchmarks.bench_epoch",
     "Windows": "benchmarks.bench_windows",
