@@ -161,9 +161,12 @@ class Journal:
         with self._lock:
             self._memory_in_use = False
             self._memory_to_file()
-        if self._file is not None:
+            # A descriptor of its own: the journal may be closed meanwhile; nobody waits for the disk behind the lock.
+            descriptor = os.dup(self._file.fileno()) if self._file is not None else None
+        if descriptor is not None:
             with contextlib.suppress(OSError):
-                os.fsync(self._file.fileno())
+                os.fsync(descriptor)
+            os.close(descriptor)
 
     def modified(self) -> float:
         """When the last event came, in seconds since 1970."""
@@ -178,9 +181,10 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file; it stays for whoever comes next."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 def orphans(folder: Path) -> Iterator[Journal]:

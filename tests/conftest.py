@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,22 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # many tests side by side; more threads only fight on small machines
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Leave with the tests' own outcome where Ray ran in this process: its threads can crash the interpreter's end.
+
+    Such a crash comes after the last line of the report, from native threads that outlive what they use. The commands
+    that the tests try run in processes of their own, so none of their ends is hidden by this.
+    """
+    if "ray" in sys.modules:
+        atexit.register(_leave, int(exitstatus))
+
+
+def _leave(exitstatus: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exitstatus)
 
 
 @pytest.fixture
