@@ -37,6 +37,7 @@ from experiments.compose import compose, find_experiment
 GOAL = 2.5
 MODELS: dict[str, dict[str, Any]] = {"quick profile": {}, "wide": {"embed_dim": 96}}
 APART, TOGETHER, PROCESSES = "one after the other", "together", "processes at once"
+_TOGETHER_SECONDS = 300  # for the slowest process's first epoch; without one that died the others would wait
 _UNSEEN = 10**6  # stride: a single window is scored
 
 Seconds = Callable[[], float]
@@ -82,7 +83,7 @@ class Waiting(BareContext):
 
     def report(self, metrics: Mapping[str, float]) -> None:
         if metrics["epoch"] == 1:
-            self._barrier.wait()
+            self._barrier.wait(timeout=_TOGETHER_SECONDS)
 
 
 def processes_at_once(configs: Sequence[Config], data: TrafficData, device: str, folder: Path) -> float:
@@ -90,7 +91,7 @@ def processes_at_once(configs: Sequence[Config], data: TrafficData, device: str,
     spawn = multiprocessing.get_context("spawn")
     barrier, times = spawn.Barrier(len(configs)), spawn.Queue()
     found = [
-        spawn.Process(target=_in_process, args=(one, data, device, len(configs), folder, barrier, times))
+        spawn.Process(target=_in_process, args=(one, data, device, len(configs), folder, barrier, times), daemon=True)
         for one in configs
     ]
     for process in found:

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +73,10 @@ def make_cell(config: Config, machine: Machine, data_hash: str, out: Path, profi
 
 
 def cell_hash(config: Config, machine: Machine, data_hash: str) -> str:
-    """16 hex digits over everything that decides the cell's numbers, and nothing else (no paths, no names of arms)."""
+    """16 hex digits over everything that decides the cell's numbers, and nothing else (no paths, no names of arms).
+
+    Seeds that are trained at once have the same cells as apart, where their numbers are rounded otherwise.
+    """
     content = config.model_dump(mode="json", exclude={"dataset": {"path", "graph"}})
     identity = {"config": content, "data": data_hash, "machine": asdict(machine), "sources": provenance.sources_hash()}
     if config.model.type == "own":
@@ -131,8 +134,7 @@ def run_cell(
         earlier_aside(cell.folder, again, is_finished) if writes and is_ours else nullcontext(),
     ):
         if not is_ours:
-            log.info("ended: interrupted")
-            return _without_result(cell, "interrupted", started_by)
+            return left_waiting(cell, started_by)
         # perhaps by another process: while this one waited for the lock, or the cell at a rung without it
         record = told_by_rank_0(context, finished_record(cell.folder) if writes else None)
         if record is not None:
@@ -142,6 +144,12 @@ def run_cell(
         record = _train(cell, data, context, started_by, test)
         write_record(cell, record, writes)
         return record
+
+
+def left_waiting(cell: Cell, started_by: Mapping[str, Any]) -> Record:
+    """The record, which is not written, of a cell that had to leave while another process trained it."""
+    log.info("ended: interrupted")
+    return _without_result(cell, "interrupted", started_by)
 
 
 def is_finished(folder: Path) -> bool:
@@ -177,15 +185,29 @@ def _train(cell: Cell, data: Any, context: Any, started_by: Mapping[str, Any], t
     return record_of(cell, result, started_by, started)
 
 
-def record_of(cell: Cell, result: Any, started_by: Mapping[str, Any], started: str) -> Record:
-    """The record of a training that began at ``started`` and ends now with such a ``Result``."""
+def record_of(
+    cell: Cell, result: Any, started_by: Mapping[str, Any], started: str, together: Sequence[int] = ()
+) -> Record:
+    """The record of a training that began at ``started`` and ends now with such a ``Result``.
+
+    ``together`` are the seeds that were trained at once, this one among them, if they were. The command that repeats
+    the cell has them all, where they were together from the first epoch on: alone its numbers are rounded otherwise.
+    """
+    made = _provenance(cell, started_by, together if all(map(at_once, result.curve)) else ())
+    if together:
+        made["together"] = [*together]
     return {
         **_identity(cell),
         **asdict(result),
         "stopped_by": started_by.get("scheduler") if result.status == "stopped" else None,
-        "provenance": {**_provenance(cell, started_by), "started": started, "ended": provenance.now()},
+        "provenance": {**made, "started": started, "ended": provenance.now()},
         "error": None,
     }
+
+
+def at_once(epoch: Mapping[str, float]) -> int:
+    """How many seeds were trained at once in an epoch of a curve, whose seconds are a share of theirs; 0: it alone."""
+    return int(epoch.get("seeds_at_once", 0))
 
 
 def load_teacher(cell: Cell, data: Any, device: Any) -> Any:
@@ -250,15 +272,20 @@ def _without_result(cell: Cell, status: str, started_by: Mapping[str, Any]) -> R
     }
 
 
-def repeat_command(cell: Cell, started_in: str | None) -> str:
-    """The command that trains this cell anew, beside the first time; given in the folder where it was started."""
+def repeat_command(cell: Cell, started_in: str | None, together: Sequence[int] = ()) -> str:
+    """The command that trains this cell anew, beside the first time; given in the folder where it was started.
+
+    With the seeds that were trained ``together`` with it, if any.
+    """
     folder = cell.folder
     if started_in and folder.is_relative_to(started_in):
         folder = folder.relative_to(started_in)
     distillation = cell.config.training.distillation
     command = ["train"] if distillation is None else ["distill", str(folder.parent / distillation.teacher)]
     machine = ["--device", cell.machine.device, "--threads", str(cell.machine.threads)]
-    return shlex.join(["altformer", *command, "--cfg", str(folder / "config.yaml"), *machine, "--out", "repeat"])
+    seeds = ["--seeds", ",".join(map(str, together))] if together else []
+    config = str(folder / "config.yaml")
+    return shlex.join(["altformer", *command, "--cfg", config, *seeds, *machine, "--out", "repeat"])
 
 
 def _identity(cell: Cell) -> Record:
@@ -276,9 +303,9 @@ def _identity(cell: Cell) -> Record:
     }
 
 
-def _provenance(cell: Cell, started_by: Mapping[str, Any]) -> Record:
+def _provenance(cell: Cell, started_by: Mapping[str, Any], together: Sequence[int] = ()) -> Record:
     given = {key: started_by.get(key) for key in ("git_commit", "git_dirty", "command", "matrix")}
     hardware = provenance.hardware(cell.machine.device)
     alone = cell.machine.workers == 1  # a bare run has one worker; several are repeated as they were started
-    repeat = repeat_command(cell, started_by.get("started_in")) if alone else started_by.get("command")
+    repeat = repeat_command(cell, started_by.get("started_in"), together) if alone else started_by.get("command")
     return {**given, "repeat": repeat, "versions": provenance.versions(), "hardware": hardware}

@@ -31,7 +31,7 @@ def draw_loss_curve(record: Mapping[str, Any], path: Path, unit: str = "") -> Pa
     """Training loss and validation MAE by epoch, the best epoch marked; the learning rate beside them."""
     curve = record["curve"]
     epochs = [epoch["epoch"] for epoch in curve]
-    with drawing(path, (7.0, 2.8), panels=2, note=_note(record)) as (left, right):
+    with drawing(path, (7.0, 2.8), panels=2, note=_note(record), fixed=True) as (left, right):
         left.plot(epochs, [epoch["train_loss"] for epoch in curve], color=COLOURS[0], label="training loss")
         left.plot(epochs, [epoch["val_mae"] for epoch in curve], color=COLOURS[1], label="validation MAE")
         best = record.get("best_epoch")
@@ -50,7 +50,7 @@ def draw_loss_curve(record: Mapping[str, Any], path: Path, unit: str = "") -> Pa
 def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | None = None, unit: str = "") -> Path:
     """MAE, RMSE and MAPE by time ahead, of the test set where it was scored, and of validation."""
     pace = step_minutes or 1
-    with drawing(path, (7.0, 2.6), panels=3, note=_note(record)) as panels:
+    with drawing(path, (7.0, 2.6), panels=3, note=_note(record), fixed=True) as panels:
         for axes, (metric, label) in zip(
             panels, (("mae", _in(unit, "MAE")), ("rmse", _in(unit, "RMSE")), ("mape", "MAPE (%)")), strict=True
         ):
@@ -80,7 +80,8 @@ def draw_forecast(sample: Path, path: Path, unit: str = "", note: str = "") -> P
         ahead, minutes = int(steps[-1]), int(arrays["step_minutes"])
     times = times + np.timedelta64((ahead - 1) * minutes, "m")  # the sample has the time of the first step ahead
     label = f"forecast {ahead * minutes} min ahead"
-    with drawing(path, (7.0, 1.0 + 1.3 * len(sensors)), panels=len(sensors), note=note, stacked=True) as panels:
+    size, rows = (7.0, 1.0 + 1.3 * len(sensors)), len(sensors)
+    with drawing(path, size, panels=rows, note=note, stacked=True, fixed=True) as panels:
         for index, (axes, sensor) in enumerate(zip(panels, sensors, strict=True)):
             axes.plot(times, truth[:, index], color=REFERENCE, linewidth=1.0, label="truth")
             axes.plot(times, forecast[:, index], color=COLOURS[1], linewidth=1.2, label=label)

@@ -11,6 +11,7 @@ from typing import Any
 
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
+from experiments.cell import at_once
 
 # Fields on which the seconds per window do not depend.
 _FREE: Any = {
@@ -73,13 +74,13 @@ def load_of(config: Config, data: TrafficData, params: int) -> Load:
 def recorded_pace(record: Mapping[str, Any], config: Config, data: TrafficData) -> Pace | None:
     """The pace at which a recorded cell of this configuration was trained; None where its record does not say.
 
-    That of seeds trained together does not: its times are shares of theirs.
+    That of seeds trained at once does not: its times are shares of theirs.
 
     The median epoch counts, so that a slow first one (memory, caches) is part of what is done once. What is left of
     the time between start and end, which records keep to the second, is that too.
     """
     curve, val = record.get("curve") or [], record.get("val") or {}
-    if (record.get("provenance") or {}).get("together"):
+    if any(map(at_once, curve)):
         return None
     try:
         load = load_of(config, data, int(record["params"]))

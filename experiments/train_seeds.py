@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from altformer.config import Config
+from altformer.errors import UserError
 from altformer.training.config import selection_metric
+from cluster.faults import kind_of_raised
 from cluster.preflight import check_out
 from cluster.work import Ended
 from experiments import provenance
@@ -31,11 +33,13 @@ def train_seeds(config: Config, seeds: Sequence[int], name: str, args: argparse.
     from altformer.training.together import check_together
 
     machine, data = machine_of(args), load(config.dataset)
-    check_together(config, check_fit(config, data))
+    model = check_fit(config, data)
     configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
     cells = [make_cell(one, machine, data.identity, args.out, args.profile) for one in configs]
     records = {cell.hash: found for cell in cells if not args.again and (found := finished_record(cell.folder))}
     missing = [cell for cell in cells if cell.hash not in records]
+    if len(missing) > 1:
+        check_together(config, model)
     for cell in cells:
         if cell.hash in records:
             print(f"{_name(name, cell)}: this very run is finished; --again trains it anew")
@@ -73,6 +77,7 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
         for cell, work in zip(cells, works, strict=True)
     ]
     records: dict[str, Record] = {}
+    open_works = {work.key: work for work in works}
     fate = Ended("interrupted")
     for work in works:
         tracker.cell_started(work)
@@ -80,13 +85,17 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
         with sigterm_raises(), progress:
             for cell, record in run_together(cells, data, contexts, started_by, args.again):
                 records[cell.hash] = record
+                tracker.cell_ended(open_works.pop(cell.hash), Ended(record["status"], record))
     except Exception as error:
         fate = Ended("failed", error=repr(error))
+        if kind_of_raised(error) == "memory":
+            raise UserError(
+                f"{len(cells)} seeds at once do not fit into memory: give fewer --seeds, or a smaller batch"
+            ) from error
         raise
     finally:
-        for work in works:
-            done = records.get(work.key)
-            tracker.cell_ended(work, fate if done is None else Ended(done["status"], done))
+        for work in open_works.values():
+            tracker.cell_ended(work, fate)
         tracker.close()
     if tracker.problem:
         print(tracker.problem)

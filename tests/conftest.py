@@ -25,20 +25,20 @@ settings.load_profile("untimed")
 torch.set_num_threads(1)  # many tests side by side; more threads only fight on small machines
 
 
-def pytest_sessionfinish(exitstatus: int) -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave with the tests' own outcome where Ray ran in this process: its threads can crash the interpreter's end.
 
     Such a crash comes after the last line of the report, from native threads that outlive what they use. The commands
     that the tests try run in processes of their own, so none of their ends is hidden by this.
     """
     if "ray" in sys.modules:
-        atexit.register(_leave, int(exitstatus))
+        atexit.register(_leave, session)
 
 
-def _leave(exitstatus: int) -> None:
+def _leave(session: pytest.Session) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exitstatus)
+    os._exit(int(session.exitstatus))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ablations.accuracy.steps import Step, Task
 from ablations.plan import PlannedCell
 from altformer.training.checkpoint import Curve, last_curve
+from experiments.cell import at_once
 from experiments.pace import cost_key
 
 
@@ -30,10 +31,11 @@ def left_of(steps: Sequence[Step]) -> Left:
     """What is left, by the epochs that were trained: of a cell of equal cost, else of any on the same data set."""
     tasks = [task for step in steps for task in step.tasks]
     open_cells = {at.cell.hash: (task, at) for task in tasks for at in task.open_cells}
-    costs = _epoch_seconds(tasks)
+    costs = {at_once: _epoch_seconds(tasks, at_once) for at_once in (False, True)}
     total: float | None = 0.0
     for task, at in open_cells.values():
-        seconds = costs.get(cost_key(task.config), costs.get(task.dataset))
+        known = costs[task.at_once]
+        seconds = known.get(cost_key(task.config), known.get(task.dataset))
         if seconds is None or total is None:
             total = None
             continue
@@ -41,15 +43,20 @@ def left_of(steps: Sequence[Step]) -> Left:
     return Left(len(open_cells), total)
 
 
-def _epoch_seconds(tasks: Iterable[Task]) -> dict[str, float]:
-    """The median epoch by cost of a configuration, and by data set."""
-    found: dict[str, list[float]] = {}
+def _epoch_seconds(tasks: Iterable[Task], together: bool) -> dict[str, float]:
+    """The median epoch by cost of a configuration, and by data set, for seeds one by one or a share of those together.
+
+    Where no epoch is of that kind, by those of the other: an epoch of all seeds takes one no longer, nor does a share.
+    """
+    found: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
     for task in tasks:
         for at in task.cells:
-            seconds = [epoch["epoch_seconds"] for epoch in _curve(at)]
-            for key in (cost_key(task.config), task.dataset):
-                found.setdefault(key, []).extend(seconds)
-    return {key: statistics.median(seconds) for key, seconds in found.items() if seconds}
+            for epoch in _curve(at):
+                group = at_once(epoch)
+                seconds = epoch["epoch_seconds"] * (1 if together else max(group, 1))
+                for key in (cost_key(task.config), task.dataset):
+                    found[bool(group) == together].setdefault(key, []).append(seconds)
+    return {key: statistics.median(seconds) for kind in (False, True) for key, seconds in found[kind].items()}
 
 
 def _curve(at: PlannedCell) -> Curve:

@@ -86,7 +86,7 @@ def _sections(
         yield scores_table(trained)
         yield "## Cost"
         yield cost_table(trained)
-        yield "Repeated, each seed for itself (`--seed` 0 and up), from the root of the repository, by:"
+        yield "Repeated from the root of the repository, seeds that were trained one by one with `--seed` 0 and up, by:"
         yield code_block(commands.values())
     if images:
         yield "## Learning curves"
@@ -134,6 +134,10 @@ def _open_steps(campaign: AccuracyCampaign) -> Iterator[str]:
 
 
 def _command(file: Path, task: Task) -> str:
-    machine: Any = (task.results[0].record or {}).get("machine") or {}
+    """Seeds that were trained at once are repeated at once: apart they round otherwise."""
+    record: Any = task.results[0].record or {}
+    machine = record.get("machine") or {}
     options = "".join(f" --{key} {machine[key]}" for key in ("device", "threads") if key in machine)
-    return f"altformer train --cfg {file} --seed 0{options}"
+    together = (record.get("provenance") or {}).get("together")
+    seeds = f"--seeds {','.join(map(str, together))}" if together else "--seed 0"
+    return f"altformer train --cfg {file} {seeds}{options}"

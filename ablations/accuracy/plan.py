@@ -103,10 +103,14 @@ class Goals(Strict):
 
 
 class Machine(Strict):
-    """Where the campaign trains; the threads are part of a cell's identity, so they do not follow the machine."""
+    """Where the campaign trains; the threads are part of a cell's identity, so they do not follow the machine.
+
+    ``seeds_at_once``: the seeds of a configuration whose test set is read are trained as one model, where that can be.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=1)
+    seeds_at_once: bool = False
 
 
 class Plan(Strict):

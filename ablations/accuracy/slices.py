@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ablations.accuracy.at_once import train_at_once, why_not_at_once
+from ablations.accuracy.clock import Clock, SliceContext
 from ablations.accuracy.records import VALIDATION_ONLY
 from ablations.accuracy.steps import AccuracyCampaign, Step, Task
 from ablations.plan import PlannedCell
@@ -15,88 +15,10 @@ from ablations.tuning.ledger import Ledger
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 from altformer.files import DiskFullError, write_json
-from altformer.training.checkpoint import last_curve
-from altformer.training.config import selection_metric
 from cluster.redaction import redact
 from experiments import provenance
 from experiments.cell import Record, run_cell, write_failure
-from experiments.pace import load_of
 from experiments.signals import sigterm_raises
-from experiments.train_progress import TrainProgress
-
-LEAVING = 1.0  # seconds to write a checkpoint
-_SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, as long as no epoch has been scored
-
-
-class Clock:
-    """What is left of a slice, in seconds; ``startup`` is the longest time until a cell's first step was done."""
-
-    def __init__(self, minutes: float) -> None:
-        self.seconds = 60 * minutes
-        self.began = time.monotonic()
-        self.startup = 0.0
-        self._begun = False
-
-    @property
-    def left(self) -> float:
-        """Seconds until the slice must end; below zero when that is over."""
-        return self.seconds - (time.monotonic() - self.began)
-
-    def begins(self) -> bool:
-        """Whether a cell is begun now: the first of a slice always is, another if it gets further than its start."""
-        first, self._begun = not self._begun, True
-        return first or self.left > 2 * self.startup
-
-
-class SliceContext(TrainProgress):
-    """Leaves where the slice is over: between two steps, and where there is no time left to score before a scoring."""
-
-    def __init__(self, name: str, cell: PlannedCell, data: TrafficData, params: int, clock: Clock) -> None:
-        config = cell.cell.config
-        metric = selection_metric(config.training)
-        super().__init__(cell.cell.machine.device, config.training.epochs, name, lambda metrics: None, metric)
-        self._clock, self._load = clock, load_of(config, data, params)
-        self._batch = config.training.batch_size * config.training.gradient_accumulation_steps
-        self._began = self._stepped = time.monotonic()  # when it was made, then the first step; the last step
-        self._steps, self._left = 0, 0  # done here, and of this epoch to be done
-        self._window: float | None = None  # seconds to score one, once known
-        if curve := last_curve(cell.cell.folder):
-            seconds = curve[-1]["epoch_seconds"] - self._load.trained / curve[-1]["samples_per_second"]
-            self._window = max(seconds, 0.0) / self._load.validated
-
-    def progress(self, epoch: int, step: int, steps: int) -> None:
-        """Note when a step was done."""
-        super().progress(epoch, step, steps)
-        self._steps, self._left, self._stepped = self._steps + 1, steps - step, time.monotonic()
-        if self._steps == 1:
-            self._clock.startup = max(self._clock.startup, self._stepped - self._began)
-            self._began = self._stepped
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Note what scoring takes."""
-        self._window = (time.monotonic() - self._stepped) / self._load.validated
-        super().report(metrics)
-
-    def should_stop(self) -> str | None:
-        """After an epoch: the test may follow."""
-        return "the slice is over" if self._clock.left < LEAVING + self._scoring(self._load.tested) else None
-
-    def leave_now(self) -> bool:
-        """After a step; after an epoch's last one, where this is not asked, its validation follows."""
-        needed = LEAVING + 2 * self._step_seconds
-        if self._left == 1:
-            needed += self._scoring(self._load.validated)
-        return self._clock.left < needed
-
-    @property
-    def _step_seconds(self) -> float:
-        """Of a step but the first, as far as there was one."""
-        return (self._stepped - self._began) / max(self._steps - 1, 1)
-
-    def _scoring(self, windows: int) -> float:
-        """Seconds to score so many windows; before the first time guessed from the steps."""
-        window = self._step_seconds / self._batch * _SCORED_SHARE if self._window is None else self._window
-        return windows * window
 
 
 @dataclass
@@ -109,8 +31,8 @@ class SliceReport:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last cell was left in its middle."""
-        return bool(self.trained) and (self.trained[-1][1].record or {}).get("status") == "interrupted"
+        """Whether a cell was left in its middle."""
+        return any((at.record or {}).get("status") == "interrupted" for _, at in self.trained)
 
 
 def run_slice(campaign: AccuracyCampaign, minutes: float) -> SliceReport:
@@ -140,9 +62,18 @@ def run_slice(campaign: AccuracyCampaign, minutes: float) -> SliceReport:
 def train_seeds(campaign: AccuracyCampaign, task: Task, data: TrafficData, clock: Clock) -> list[PlannedCell]:
     """Train the seeds of one configuration that are open; those that were begun, with their records as they are now.
 
-    This is the one place where a campaign trains: here one seed after the other, each in its cell's folder. What trains
-    them all in one model takes the same arguments, and leaves its folders and records as `run_cell` does.
+    At once where the plan says so, the test set is to be read and the configuration allows it; else one by one.
     """
+    if task.at_once and len(task.open_cells) > 1:
+        why = why_not_at_once(task, data)
+        if why is None:
+            if not clock.begins():
+                return []
+            found = train_at_once(task, data, clock, _started_by(campaign, task))
+            if found is not None:
+                return found
+            why = "at once they do not fit into memory"
+        print(f"{task.label}: one seed after the other: {why}", flush=True)
     ended: list[PlannedCell] = []
     for at in task.open_cells:
         if not clock.begins():
@@ -177,11 +108,9 @@ def write_note(campaign: AccuracyCampaign) -> None:
 
 def _train(campaign: AccuracyCampaign, task: Task, at: PlannedCell, data: TrafficData, clock: Clock) -> Record:
     """Train one cell; one that fails has a record of that, as in a matrix."""
-    started_by: dict[str, Any] = {**provenance.started_by(), "matrix": f"campaign-{campaign.name}"}
-    if not task.test:
-        started_by["scheduler"] = VALIDATION_ONLY
+    started_by = _started_by(campaign, task)
     name = f"{task.label} seed {at.seed}"
-    context = SliceContext(name, at, data, task.params, clock)
+    context = SliceContext(name, [at], data, task.params, clock)
     print(f"{name}: {task.params:,} parameters, {clock.left / 60:.1f} minutes left of this slice", flush=True)
     try:
         with context:
@@ -191,3 +120,8 @@ def _train(campaign: AccuracyCampaign, task: Task, at: PlannedCell, data: Traffi
     except Exception as error:
         print(f"{name}: failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", flush=True)
         return write_failure(at.cell, redact(traceback.format_exc()), started_by)
+
+
+def _started_by(campaign: AccuracyCampaign, task: Task) -> dict[str, Any]:
+    started_by = {**provenance.started_by(), "matrix": f"campaign-{campaign.name}"}
+    return started_by if task.test else {**started_by, "scheduler": VALIDATION_ONLY}

@@ -38,7 +38,8 @@ REHEARSAL: Mapping[str, Any] = {
 class Task:
     """One configuration on one data set, with its seeds; ``dataset`` is the plan's name of it.
 
-    ``test`` says whether the test set is read. ``settings`` is what a candidate or arm changes.
+    ``test`` says whether the test set is read. ``settings`` is what a candidate or arm changes. ``at_once``: its seeds
+    are trained as one model, if its configuration allows that.
     """
 
     step: str
@@ -49,6 +50,7 @@ class Task:
     test: bool
     settings: Settings
     params: int
+    at_once: bool
 
     @property
     def label(self) -> str:
@@ -210,7 +212,8 @@ class AccuracyCampaign:
         for seed in seeds:
             cell = make_cell(config.model_copy(update={"seed": seed}), self.machine, data.identity, self.out, profile)
             cells.append(PlannedCell(f"{self.name}/{step}/{name}", seed, cell, self._records.of(cell, test)))
-        return Task(step, name, dataset, cells[0].cell.config, tuple(cells), test, settings, params)
+        at_once = self.plan.machine.seeds_at_once and test and len(cells) > 1
+        return Task(step, name, dataset, cells[0].cell.config, tuple(cells), test, settings, params, at_once)
 
     def _config(self, dataset: str, start: Layer, settings: Settings) -> Config:
         if not self.rehearsal:

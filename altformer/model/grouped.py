@@ -27,6 +27,9 @@ from altformer.model.fusion import AdaptiveFusion
 from altformer.model.linear import Linear
 from altformer.model.positions import Placed, RelativePosition
 
+# What draws random numbers or keeps statistics without weights of its own, so that it is easily overlooked.
+_HIDDEN = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+
 
 @dataclass
 class Group:
@@ -52,11 +55,16 @@ class Group:
 def drawing_from(generator: Generator) -> Iterator[None]:
     """Within it torch draws the random numbers of a generator's device from that generator, which moves on."""
     if generator.device.type == "cpu":
+        others = torch.get_rng_state()
         torch.set_rng_state(generator.get_state())
-        yield
-        generator.set_state(torch.get_rng_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.get_rng_state())
+            torch.set_rng_state(others)
         return
-    usual = torch.cuda.default_generators[generator.device.index or 0]
+    place = generator.device.index
+    usual = torch.cuda.default_generators[torch.cuda.current_device() if place is None else place]
     before = usual.graphsafe_get_state()
     usual.graphsafe_set_state(generator)  # both have one state from here on: nothing is copied, nobody waits
     try:
@@ -99,11 +107,12 @@ class _Dropout(Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b,...)."""
-        return self.group.draw(self._mask, x) if self.training and self.p > 0 else x
-
-    def _mask(self, ones: Tensor) -> Tensor:
-        """What one model multiplies by: 0 or 1 / (1 - p)."""
-        return scaled_mask(ones, self.p) if ones.device.type == "cpu" else functional.dropout(ones, self.p)
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type == "cpu":
+            return self.group.draw(lambda ones: scaled_mask(ones, self.p), x)
+        # What stays as bool, and the scale as a number: as within torch's dropout, neither is rounded to bf16.
+        return self.group.draw(lambda ones: torch.native_dropout(ones, self.p, True)[1], x) * (1 / (1 - self.p))
 
 
 class _StochasticDepth(StochasticDepth):
@@ -191,9 +200,16 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def without_form(model: nn.Module) -> str | None:
-    """The class of the first module of a model that has weights and no form for several models; None without one."""
-    own = (type(module) for module in model.modules() if next(module.parameters(recurse=False), None) is not None)
-    return next((kind.__name__ for kind in own if kind not in _FORMS), None)
+    """The class of the first module of a model that needs a form for several models and has none; None without one.
+
+    Needed by what has weights, draws random numbers or keeps statistics.
+    """
+    needing = (
+        type(module)
+        for module in model.modules()
+        if next(module.parameters(recurse=False), None) is not None or isinstance(module, _HIDDEN)
+    )
+    return next((kind.__name__ for kind in needing if kind not in _FORMS), None)
 
 
 def grouped(model: nn.Module, group: Group) -> nn.Module:

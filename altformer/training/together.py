@@ -32,17 +32,21 @@ from altformer.training.curriculum import nearest, steps_seen
 from altformer.training.memory import forget_gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import GradientDescent
+from altformer.training.part import Part
 from altformer.training.run import Result, Run
 from altformer.training.stacked import Stacked, StackedDescent
 
 Scope = Callable[[], AbstractContextManager[object]]
+
+#: Among an epoch's metrics: how many seeds were trained at once in it, so that its times are a share of theirs.
+AT_ONCE = "seeds_at_once"
 
 
 @dataclass(frozen=True)
 class Member:
     """One seed: what `train` is given of it. What concerns it alone, such as its checkpoints, happens in ``scope``.
 
-    Its context is one of a single worker, and is not asked to leave in the middle of an epoch.
+    Its context is one of a single worker.
     """
 
     config: Config
@@ -79,7 +83,8 @@ def train_together(members: Sequence[Member], data: TrafficData) -> Iterator[tup
     """Train the members, which differ in their seeds alone; each one's number with its result, as soon as it ends.
 
     Each goes on from its own last checkpoint, and leaves whenever it would have ended alone. Those at the same step of
-    the same epoch train at once, those furthest back first. UserError for what `check_together` refuses.
+    the same epoch train at once, those furthest back first; where the context of one has it leave between two steps,
+    so do all of them. UserError for what `check_together` refuses.
     """
     first = members[0]
     if any(member.config.model_copy(update={"seed": first.config.seed}) != first.config for member in members):
@@ -103,9 +108,18 @@ def train_together(members: Sequence[Member], data: TrafficData) -> Iterator[tup
         numbers = _furthest_back(runs)
         for number, (trained, seconds) in zip(numbers, _train_epoch([runs[n] for n in numbers], common), strict=True):
             with members[number].scope():
-                status = runs[number].judge(trained, time.perf_counter() - seconds)
-            if status:
-                yield number, runs.pop(number).end(status)
+                ended = _ended(runs[number], trained, seconds)
+            if ended:
+                del runs[number]
+                yield number, ended
+
+
+def _ended(run: Run, trained: dict[str, float] | Part, seconds: float) -> Result | None:
+    """How a run ends after an epoch, or part of one, which took so many seconds; None to go on."""
+    if isinstance(trained, Part):
+        return run.leave(trained)
+    status = run.judge(trained, time.perf_counter() - seconds)
+    return run.end(status) if status else None
 
 
 def _furthest_back(runs: Mapping[int, Run]) -> list[int]:
@@ -118,11 +132,11 @@ def _steps_done(run: Run) -> int:
     return run.progress.part.step if run.progress.part else 0
 
 
-def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, float], float]]:
+def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, float] | Part, float]]:
     """One epoch, or what is left of it, of runs that are at the same step: what each has found, its share of the time.
 
-    One that diverges goes on without harm to the others; the epoch ends early where all have, and that can be seen
-    without waiting for the device.
+    Part of it where the context of one has them leave. One that diverges goes on without harm to the others; the epoch
+    ends early where all have, and that can be seen without waiting for the device.
     """
     if not runs:
         return []
@@ -146,16 +160,33 @@ def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, f
             run.context.progress(epoch, step + 1, steps)
         if device.type == "cpu" and not totals.isfinite().flatten(1).all(dim=1).any():
             break
+        if step + 1 < steps and any(run.context.leave_now() for run in runs):
+            joint.hand_back()
+            times = _times(runs, began)
+            states = [_states(run, epoch, generator) for run, generator in zip(runs, generators, strict=True)]
+            left = zip(totals.cpu(), times, states, strict=True)
+            return [(Part(step + 1, total.clone(), seconds, random), seconds) for total, seconds, random in left]
     joint.hand_back()
     losses = [float(weighted(common.objective.weights, *total)) for total in totals]
+    samples, times = sum(map(len, orders[0])), _times(runs, began)
+    return [
+        ({"train_loss": loss, "lr": lr, "samples_per_second": samples / seconds, AT_ONCE: float(len(runs))}, seconds)
+        for loss, seconds in zip(losses, times, strict=True)
+    ]
+
+
+def _times(runs: Sequence[Run], began: float) -> list[float]:
+    """Each run's share of the seconds since then, and what it had taken for the epoch before."""
     share = (time.perf_counter() - began) / len(runs)
-    found = []
-    for loss, run in zip(losses, runs, strict=True):
-        seconds = share + (run.progress.part.seconds if run.progress.part else 0.0)
-        found.append(
-            ({"train_loss": loss, "lr": lr, "samples_per_second": sum(map(len, orders[0])) / seconds}, seconds)
-        )
-    return found
+    return [share + (run.progress.part.seconds if run.progress.part else 0.0) for run in runs]
+
+
+def _states(run: Run, epoch: int, generator: Generator) -> tuple[Tensor, ...]:
+    """What a run alone keeps of its random numbers: the CPU's, of which it draws none on a GPU, and the device's."""
+    if generator.device.type == "cpu":
+        return (generator.get_state(),)
+    unused = Generator().manual_seed(mixed_seed(run.config.seed, epoch, run.context.rank))
+    return unused.get_state(), generator.get_state()
 
 
 class _Joint:
@@ -165,10 +196,13 @@ class _Joint:
         self._runs = runs
         self.model = grouped(runs[0].trained, Group(len(runs), generators)).train()
         self.weights = Stacked([run.trained for run in runs])
+        training = runs[0].config.training
         optimizers = [run.descent for run in runs if isinstance(run.descent, GradientDescent)]
-        self._descent = StackedDescent(runs[0].config.training, self.weights, [run.trained for run in runs], optimizers)
-        self.optimizer, self._averages = with_average(runs[0].config.training, self.weights, self._descent)
-        if isinstance(self._averages, Stacked):
+        assert len(optimizers) == len(runs), "a model without weights is refused"
+        self._descent = StackedDescent(training, self.weights, [run.trained for run in runs], optimizers)
+        self.optimizer, averages = with_average(training, self.weights, self._descent)
+        self._averages = averages if isinstance(averages, Stacked) and averages is not self.weights else None
+        if self._averages is not None:
             self._averages.take_up([run.model for run in runs])
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -179,7 +213,7 @@ class _Joint:
     def hand_back(self) -> None:
         """Give every run its weights, their average where there is one, and its moments."""
         self.weights.hand_back([run.trained for run in self._runs])
-        if isinstance(self._averages, Stacked):
+        if self._averages is not None:
             self._averages.hand_back([run.model for run in self._runs])
         self._descent.hand_back()
 

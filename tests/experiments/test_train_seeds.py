@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import statistics
 
 import pytest
+import torch
 
-from experiments.cell import read_record
+from altformer.data.datasets import load
+from altformer.training.context import BareContext
+from experiments.cell import Machine, make_cell, read_record
+from experiments.cell_lock import lock_at_once
+from experiments.cells_together import run_together
 from experiments.cli import main
+from experiments.compose import compose, find_experiment
 from experiments.pace import recorded_pace
 from experiments.runs import find_run, find_siblings
 from tests.experiments.conftest import SETTINGS
@@ -51,6 +58,56 @@ def test_seeds_are_trained_into_the_cells_they_have_alone(out, trained_out, caps
         [row] = [line for line in printed.splitlines() if line.split()[:1] == [name]]
         assert f"{statistic(maes):.4f}" in row
     assert recorded_pace(runs[0].record, runs[0].config, None) is None, "times of a share are no pace"
+
+
+def test_the_repeating_command_has_all_seeds_and_gives_the_same_bits(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(out, "--seeds", "0,1") == 0
+    record = find_run("simulated-seed1", out).record
+    name, *rest = shlex.split(record["provenance"]["repeat"])
+    assert name == "altformer" and rest[:2] == ["train", "--cfg"] and "--seeds 0,1" in record["provenance"]["repeat"]
+    assert main(rest) == 0
+    again = read_record(tmp_path / "repeat" / "cells" / record["cell_hash"])
+    assert again["test"] == record["test"] and again["val"] == record["val"]
+
+
+def test_finished_seeds_are_found_whatever_could_be_trained_at_once(out, capsys):
+    for seed in ("0", "1"):
+        assert train(out, "--seed", seed, "--optimizer", "Muon") == 0
+    assert train(out, "--seeds", "0,1", "--optimizer", "Muon") == 0
+    assert capsys.readouterr().out.count("this very run is finished") == 2
+    assert train(out, "--seeds", "0,1,2", "--optimizer", "Muon") == 0, "a single one that is missing goes alone"
+    assert "at once" not in (find_run("simulated-seed2", out).folder / "log.txt").read_text()
+
+
+def test_seeds_that_need_too_much_memory_are_told_so(out, monkeypatch, capsys):
+    def too_large(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("altformer.training.together._step", too_large)
+    assert train(out, "--seeds", "0,1") == 2
+    assert "2 seeds at once do not fit into memory: give fewer --seeds" in capsys.readouterr().err
+
+
+def test_one_that_leaves_while_another_process_has_it_is_interrupted_and_the_others_are_trained(out, tmp_path):
+    config = compose(find_experiment("simulated"), settings=SETTINGS)
+    data = load(config.dataset)
+    cells = [
+        make_cell(config.model_copy(update={"seed": seed}), Machine("cpu", 1), data.identity, out) for seed in (0, 1)
+    ]
+
+    class Impatient(BareContext):
+        def leave_now(self):
+            return True
+
+    with lock_at_once(cells[0].folder):
+        found = {
+            cell.config.seed: record["status"]
+            for cell, record in run_together(cells, data, [Impatient(), BareContext()], {})
+        }
+    assert found == {0: "interrupted", 1: "done"}
+    assert read_record(cells[0].folder) is None
+    assert "ended: interrupted" in (cells[0].folder / "log.txt").read_text()
 
 
 def test_what_is_finished_is_not_trained_again(own_out, capsys):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations.accuracy import slices
+from ablations.accuracy import clock as clock_module
+from ablations.accuracy.clock import Clock, SeedInSlice, SliceContext
 from ablations.accuracy.plan import load_plan
-from ablations.accuracy.slices import Clock, SliceContext
 from ablations.accuracy.steps import AccuracyCampaign
 from ablations.leftovers import collect_unreferenced
 from ablations.tuning.log import JsonLines
@@ -147,24 +147,45 @@ def test_a_slice_leaves_in_time_for_what_cannot_be_left(toy, tmp_path, monkeypat
     assert context.leave_now() == leaves
 
 
-@pytest.mark.parametrize(("left", "leaves"), [(65.0, False), (55.0, True)])
-def test_after_an_epoch_there_must_be_time_for_the_test(toy, tmp_path, monkeypatch, left, leaves):
-    context, clock = timed_context(toy, tmp_path, monkeypatch)
-    context.progress(1, 10, 10)
-    clock.now += 30  # validation
-    context.report({"epoch": 1, "train_loss": 1, "val_mae": 1, "lr": 1, "epoch_seconds": 1})
+@pytest.mark.parametrize(
+    ("seeds", "left", "leaves"),
+    [
+        (1, 65.0, False),
+        (1, 55.0, True),
+        (2, 160.0, False),  # the other one's validation of 30 s, two tests of 60 s and two checkpoints
+        (2, 150.0, True),
+    ],
+)
+def test_after_an_epoch_there_must_be_time_for_the_tests(toy, tmp_path, monkeypatch, seeds, left, leaves):
+    context, clock = timed_context(toy, tmp_path, monkeypatch, seeds)
+    contexts = [SeedInSlice(context, seed) for seed in range(seeds)] if seeds > 1 else [context]
     clock.now = 600 - left
-    assert bool(context.should_stop()) == leaves
+    for one in contexts:
+        one.report({"epoch": 1, "train_loss": 1, "val_mae": 1, "lr": 1, "epoch_seconds": 31, "samples_per_second": 80})
+        clock.now += 30  # each its validation: they leave together or not at all
+    assert [bool(one.should_stop()) for one in contexts] == [leaves] * seeds
 
 
-def timed_context(toy, tmp_path, monkeypatch):
+def test_steps_of_seeds_at_once_count_once(toy, tmp_path, monkeypatch):
+    context, clock = timed_context(toy, tmp_path, monkeypatch, seeds=2)
+    for step in range(1, 6):
+        clock.now += 1
+        for seed in range(2):
+            SeedInSlice(context, seed).progress(1, step, 10)
+    clock.now = 600 - 4.5
+    assert not context.leave_now(), "two further steps of a second, and two checkpoints"
+    clock.now += 1
+    assert context.leave_now()
+
+
+def timed_context(toy, tmp_path, monkeypatch, seeds=1):
     """A context in a slice of ten minutes by a clock that is set; 30 windows are validated and 60 tested."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(slices, "load_of", lambda *_: Load(epochs=2, trained=80, validated=30, tested=60))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(clock_module, "load_of", lambda *_: Load(epochs=2, trained=80, validated=30, tested=60))
     campaign = AccuracyCampaign(load_plan(str(toy)), Machine("cpu", 1), tmp_path)
     task = campaign.steps()[0].tasks[0]
-    context = SliceContext("name", task.cells[0], campaign.data(task.config.dataset), task.params, Clock(10))
+    context = SliceContext("name", task.cells[:seeds], campaign.data(task.config.dataset), task.params, Clock(10))
     context._window = 1.0
     return context, clock
 
