@@ -17,12 +17,12 @@ from ablations.surroundings import (
     add_surroundings,
     check_before_training,
     connect,
-    given_resources,
-    given_retries,
+    given_seeds,
     ray_address,
     settle,
     slots,
     trial_gpus,
+    with_options,
 )
 from altformer.errors import UserError
 from cluster.budget import NO_BUDGET, Budget, Spent
@@ -81,7 +81,7 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
     from ablations.tuned_arms import both_phases
 
     budget = given_budget(args)
-    matrices = [_with_options(matrix, args) for matrix in matrices]
+    matrices = [with_options(matrix, args) for matrix in matrices]
     name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
         connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
@@ -95,7 +95,7 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
         if not tuned:
             _announce_tuning([draft for own in drafts for draft in own], connection)
         groups = _announced(groups, args, connection, budget)
-        folders = [draft.plan().folder for own in drafts for draft in own]
+        folders = [plan.folder for own, group in zip(drafts, groups, strict=True) for plan in group.plans[-len(own) :]]
         if args.dry_run:
             return 0, folders
         code = 0
@@ -233,9 +233,7 @@ def _draft(
     from altformer.data.datasets import load
 
     machine, profile = settle(matrix.resources, args.profile, connection)
-    seeds = matrix.seeds.of(profile) if args.seeds is None else args.seeds
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {seeds}")
+    seeds = given_seeds(args) or matrix.seeds.of(profile)
     settings = dict(map(parse_setting, args.set))
     source = compose_with(matrix.of(profile), settings, dataset=dataset, profile=profile).dataset
     readings = source.model_dump_json(exclude=set(WINDOWS))
@@ -252,14 +250,3 @@ def _draft(
         out=args.out,
         undecided=args.undecided,
     )
-
-
-def _with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
-    """The matrix with the scheduler, resources and retries given on the command line."""
-    changes: dict[str, Any] = {
-        "resources": given_resources(matrix.resources, args),
-        "retries": given_retries(matrix.retries, args),
-    }
-    if args.scheduler and args.scheduler != matrix.scheduler.type:
-        changes["scheduler"] = args.scheduler
-    return matrix.changed(changes)

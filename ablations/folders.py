@@ -44,9 +44,14 @@ class PlanOnDisk:
 
     @property
     def cells_folder(self) -> Path:
-        """The folder of the cells' folders; a stage of a tuning plan lies a folder deeper than a matrix."""
-        above = self.folder.resolve().parent
-        return next((at / CELLS for at in (above, above.parent) if (at / CELLS).is_dir()), above / CELLS)
+        """The folder of the cells' folders."""
+        return cells_folder(self.folder)
+
+
+def cells_folder(matrix: Path) -> Path:
+    """The folder of the cells' folders; a stage of a tuning plan lies a folder deeper than a matrix."""
+    above = matrix.resolve().parent
+    return next((at / CELLS for at in (above, above.parent) if (at / CELLS).is_dir()), above / CELLS)
 
 
 def find_matrix(name: str, out: Path) -> Path:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablations.arms import Arm
 from ablations.cells import CellResult, read_cells
-from ablations.folders import PLAN
+from ablations.folders import PLAN, cells_folder
 from ablations.matrix import Matrix, restore_matrix
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
@@ -102,7 +102,7 @@ def read_reported(folder: Path) -> Reported:
     UserError naming the file that is missing, damaged, or of another version.
     """
     plan, run = _read(folder / PLAN, _PlanFile), _read(folder / RUN, _RunFile)
-    cells = folder.resolve().parent / "cells"
+    cells = cells_folder(folder)
     if not cells.is_dir():
         raise UserError(f"{folder}: its cells are looked for in {cells}, which is not there")
     try:
@@ -128,11 +128,6 @@ def read_reported(folder: Path) -> Reported:
         for cell in plan.cells
     ]
     return Reported(folder.resolve(), matrix, arms, results, info, plan.members)
-
-
-def report_of(folder: Path) -> ReportData:
-    """The content of a matrix folder's report; UserError as ``read_reported``."""
-    return read_reported(folder).report
 
 
 def _read(path: Path, kind: type[Content]) -> Content:

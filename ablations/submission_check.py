@@ -11,9 +11,8 @@ from ablations.arms import expand
 from ablations.budget_options import given_budget
 from ablations.matrix import Matrix
 from ablations.planning import configurations
-from ablations.surroundings import given_resources, given_retries
+from ablations.surroundings import given_seeds, with_options
 from altformer.data.config import DatasetConfig
-from altformer.errors import UserError
 from experiments.compose import PROFILES, parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
 
@@ -34,17 +33,12 @@ def check(matrices: Sequence[Matrix], args: argparse.Namespace) -> Checked:
     UserError as ``altformer ablate`` raises it. With the profile ``auto`` the arms must be right in every profile.
     """
     given_budget(args)
-    if args.seeds is not None and args.seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+    given_seeds(args)
     settings = dict(map(parse_setting, args.set))
     datasets = _datasets(args.dataset)
     found: list[DatasetConfig] = []
     for written in matrices:
-        changes = {
-            "resources": given_resources(written.resources, args),
-            "retries": given_retries(written.retries, args),
-        }
-        matrix = written.changed(changes | ({"scheduler": args.scheduler} if args.scheduler else {}))
+        matrix = with_options(written, args)
         for profile in PROFILES if args.profile == "auto" else [args.profile]:
             settled = matrix.of(profile)
             for dataset in datasets:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.matrix import Matrix
 from altformer.errors import UserError
 from cluster.preflight_nodes import Software, check_nodes
 from cluster.resources import Resources
@@ -76,6 +77,25 @@ def given_retries(retries: Retries, args: argparse.Namespace) -> Retries:
     if args.retries < 0:
         raise UserError(f"--retries must be 0 or more, got {args.retries}")
     return retries.model_copy(update={"per_cell": args.retries})
+
+
+def with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
+    """The matrix with the scheduler, resources and retries given on the command line."""
+    changes: dict[str, Any] = {
+        "resources": given_resources(matrix.resources, args),
+        "retries": given_retries(matrix.retries, args),
+    }
+    if args.scheduler and args.scheduler != matrix.scheduler.type:
+        changes["scheduler"] = args.scheduler
+    return matrix.changed(changes)
+
+
+def given_seeds(args: argparse.Namespace) -> int | None:
+    """How many seeds the command line asks for, if it does; UserError for none."""
+    if args.seeds is not None and args.seeds < 1:
+        raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+    seeds: int | None = args.seeds
+    return seeds
 
 
 def slots(resources: Resources, connection: Any) -> int:

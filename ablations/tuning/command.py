@@ -15,6 +15,7 @@ from ablations.surroundings import (
     connect,
     given_resources,
     given_retries,
+    given_seeds,
     ray_address,
     settle,
     slots,
@@ -81,12 +82,10 @@ class Session:
         from altformer.data.datasets import load
 
         args = self._args
-        dataset = None
+        seeds, dataset = given_seeds(args), None
         if args.dataset:
             dataset, sentence = choose_dataset(args.dataset)
             print(sentence, flush=True)
-        if args.seeds is not None and args.seeds < 1:
-            raise UserError(f"--seeds must be at least 1, got {args.seeds}")
         file = tuning_file(args.file)
         written = with_resources(load_tuning(file, "full"), args)
         machine, profile = settle(written.resources, args.profile, self._connection)
@@ -96,7 +95,7 @@ class Session:
         settings = dict(map(parse_setting, args.set))
         layer = self._tuning.settings_over(settings)
         source = compose(self._tuning.base_file, dataset=dataset, profile=profile, settings=layer).dataset
-        return Campaign(self._tuning, load(source), machine, dataset, profile, settings, args.seeds, args.out)
+        return Campaign(self._tuning, load(source), machine, dataset, profile, settings, seeds, args.out)
 
     def slots(self) -> int:
         """Trials at once."""

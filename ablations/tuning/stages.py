@@ -142,11 +142,3 @@ AnyStage = Annotated[
     ArmsStage | SearchStage | EnsembleStage | DistillationStage | PostprocessingStage | DatasetsStage,
     Field(discriminator="type"),
 ]
-KINDS: dict[str, type[Stage]] = {
-    "arms": ArmsStage,
-    "search": SearchStage,
-    "ensemble": EnsembleStage,
-    "distillation": DistillationStage,
-    "postprocessing": PostprocessingStage,
-    "datasets": DatasetsStage,
-}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ablations.submission_check import AUTO
 from ablations.submit_command import Asked, add_submission, submit
-from ablations.surroundings import given_retries
+from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
 from ablations.tuning.plan import Tuning, load_tuning, tuning_file
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import SIMULATED, SPECS
-from altformer.errors import UserError, unknown_name
+from altformer.errors import unknown_name
 from cluster.retries import Retries
 from experiments.compose import HERE, PROFILES, compose, parse_setting
 
@@ -46,8 +46,7 @@ def check(file: Path, args: argparse.Namespace) -> tuple[Tuning, DatasetConfig]:
 
     What the stages' arms become depends on the data and on the stages before: the job looks at that before it trains.
     """
-    if args.seeds is not None and args.seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {args.seeds}")
+    given_seeds(args)
     if args.profile not in ("auto", *PROFILES):
         raise unknown_name("profile", args.profile, PROFILES)
     given_retries(Retries(), args)

@@ -222,14 +222,15 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
 
 
 def test_how_often_cells_are_tried_again(plan: Plan, tmp_path: Path, capsys: Any) -> None:
-    from ablations.command import _with_options, add_arguments
+    from ablations.command import add_arguments
+    from ablations.surroundings import with_options
     from experiments.cli import Parser
 
     parser = Parser()
     add_arguments(parser)
     matrix = replace(plan).matrix.changed({"retries": {"per_cell": 2, "per_matrix": 7}})
     for options, per_cell in [([], 2), (["--retries", "5"], 5), (["--retries", "0"], 0)]:
-        retries = _with_options(matrix, parser.parse_args(["rates", *options])).retries
+        retries = with_options(matrix, parser.parse_args(["rates", *options])).retries
         assert (retries.per_cell, retries.per_matrix) == (per_cell, 7)
     assert main(["ablate", "depth", "--retries", "-1", "--dry-run", "--dataset", "simulated"]) == 2
     assert capsys.readouterr().err == "altformer: --retries must be 0 or more, got -1\n"

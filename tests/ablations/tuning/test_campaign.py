@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ablations.report_files import write_tables
+from ablations.reported import read_reported
 from ablations.running import run_plan
 from ablations.tuning import advanced
 from ablations.tuning.campaign import Campaign, Winner, stage_arms
@@ -289,6 +290,8 @@ def test_the_gate_leads_the_way(level, stages, campaign, make_record, capsys):
     for stage in stages:
         assert stage in report
     assert list(run.folder.glob(f"{run.folder.name}-datasets/table.*"))
+    for plan in run.folder.glob("*/plan.json"):
+        assert read_reported(plan.parent).report.arms, "a stage's folder can be read as any matrix's"
 
 
 def test_the_winner_meets_the_data_sets_as_published_numbers_are_made(campaign, make_record):
