@@ -83,8 +83,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def environment() -> str:
-    """Every installed distribution as name==version, one a line."""
+    """Every installed distribution as name==version, one a line; what this process began with, whatever comes later."""
     found = {f"{item.name}=={item.version}" for item in distributions()}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
