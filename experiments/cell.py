@@ -191,9 +191,10 @@ def record_of(
     """The record of a training that began at ``started`` and ends now with such a ``Result``.
 
     ``together`` are the seeds that were trained at once, this one among them, if they were. The command that repeats
-    the cell has them all, where they were together from the first epoch on: alone its numbers are rounded otherwise.
+    the cell has them all, where no epoch was trained alone or with more: with others its numbers are rounded otherwise.
     """
-    made = _provenance(cell, started_by, together if all(map(at_once, result.curve)) else ())
+    groups = [at_once(epoch) for epoch in result.curve]
+    made = _provenance(cell, started_by, together if all(0 < group <= len(together) for group in groups) else ())
     if together:
         made["together"] = [*together]
     return {

@@ -12,7 +12,8 @@ import torch
 
 from altformer.data.datasets import load
 from altformer.training.context import BareContext
-from experiments.cell import Machine, make_cell, read_record
+from altformer.training.run import Result
+from experiments.cell import Machine, make_cell, read_record, record_of
 from experiments.cell_lock import lock_at_once
 from experiments.cells_together import run_together
 from experiments.cli import main
@@ -69,6 +70,19 @@ def test_the_repeating_command_has_all_seeds_and_gives_the_same_bits(out, tmp_pa
     assert main(rest) == 0
     again = read_record(tmp_path / "repeat" / "cells" / record["cell_hash"])
     assert again["test"] == record["test"] and again["val"] == record["val"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "repeated"),
+    [((2, 2), True), ((2, 1), True), ((3, 2), False), ((0, 2), False)],  # of one that left before; alone before
+)
+def test_seeds_that_were_not_always_the_same_are_not_named_to_be_repeated(tmp_path, groups, repeated):
+    config = compose(find_experiment("simulated"), settings=SETTINGS)
+    cell = make_cell(config, Machine("cpu", 1), "0" * 8, tmp_path)
+    curve = [{"epoch": number, "seeds_at_once": group} for number, group in enumerate(groups, 1)]
+    result = Result("done", 2, 1, {}, {}, curve, params=1, train_seconds=1.0)
+    made = record_of(cell, result, {}, "", [0, 1])["provenance"]
+    assert made["together"] == [0, 1] and ("--seeds 0,1" in made["repeat"]) == repeated
 
 
 def test_finished_seeds_are_found_whatever_could_be_trained_at_once(out, capsys):
