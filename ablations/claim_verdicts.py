@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.evidence import CONTRADICTED, SUPPORTED, UNDECIDED, Evidence, untestable
-from ablations.statistics import MIN_SEEDS, Comparison, compare_all
+from ablations.power import MIN_SEEDS
+from ablations.statistics import Comparison, compare_all
 from ablations.thresholds import of_threshold
 
 SHARE_TOLERANCE = 0.05  # "about 40 % fewer" is between 35 and 45

@@ -89,7 +89,7 @@ def verdict_text(found: SideBySide) -> str:
     """What the paired statistics say of B against A, or why they say nothing."""
     from ablations.arm_results import metric_name
     from ablations.numbers import difference, p_value
-    from ablations.statistics import MIN_SEEDS
+    from ablations.power import MIN_SEEDS
 
     statistics = found.statistics
     assert statistics is not None

@@ -16,8 +16,9 @@ from typing import Any
 
 from ablations.arms import Arm
 from ablations.cells import CellResult, by_seed
+from ablations.looks import alpha_of
 from ablations.matrix import Matrix
-from ablations.statistics import ALPHA, Comparison, compare_all
+from ablations.statistics import Comparison, compare_all
 
 Levels = tuple[Any, Any]
 BySeed = dict[int, float]
@@ -69,7 +70,7 @@ def two_factor_effects(
     }
     zero = dict.fromkeys(seeds, 0.0)
     named = {str(index): own for index, own in enumerate(contrasts.values())}
-    found = compare_all(zero, named, ALPHA / matrix.looks, matrix.margin)
+    found = compare_all(zero, named, alpha_of(matrix), matrix.margin)
     return tuple(Effect(*key, found[str(index)]) for index, key in enumerate(contrasts))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ablations.arms import Arm, varied_fields
 from ablations.cells import CellResult, by_seed
+from ablations.looks import alpha_of
 from ablations.matrix import Matrix
 from ablations.report_facts import RunInfo
-from ablations.statistics import ALPHA, MARGIN, Comparison
+from ablations.statistics import Comparison
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "no difference shown"
 
@@ -33,12 +34,12 @@ class Evidence:
     column: str
     profile: str
     params: Mapping[str, int]
-    dataset: str = ""
-    twins: Mapping[str, Set[str]] = field(default_factory=dict)
-    repeat: str = ""
-    varied: Set[str] = frozenset()
-    alpha: float = ALPHA
-    margin: float = MARGIN
+    dataset: str
+    twins: Mapping[str, Set[str]]
+    repeat: str
+    varied: Set[str]
+    alpha: float
+    margin: float
 
     def values(self, arm: str) -> dict[int, float]:
         """The compared metric of an arm by seed."""
@@ -67,7 +68,7 @@ def gather(
         twins=_twins(matrix),
         repeat=f"altformer ablate {shlex.quote(matrix.called)}",
         varied=varied_fields(arms),
-        alpha=ALPHA / matrix.looks,
+        alpha=alpha_of(matrix),
         margin=matrix.margin,
     )
 

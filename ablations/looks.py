@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
-from ablations.statistics import ALPHA, MIN_SEEDS, Comparison
+from ablations.power import ALPHA, MIN_SEEDS
+from ablations.statistics import Comparison
 
 UNDECIDED = ("no difference shown", "not enough seeds")
 

@@ -20,6 +20,7 @@ from ablations.blocks import (
 )
 from ablations.cells import MISSING
 from ablations.numbers import DECIMALS, difference, interval, p_value, spread
+from ablations.power import ALPHA
 from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
 from ablations.report_sections import (
     claims_section,
@@ -31,7 +32,6 @@ from ablations.report_sections import (
     stopped_section,
     tuning_section,
 )
-from ablations.statistics import ALPHA
 
 OPTIONAL = (
     stopped_section,

@@ -9,9 +9,10 @@ from ablations.arm_results import unit_of
 from ablations.blocks import Block, Code, Emphasis, Paragraph, Section, Span, Strong, paragraph, table
 from ablations.cells import MISSING
 from ablations.numbers import difference, number, p_value, signed, spread
+from ablations.power import MIN_SEEDS
 from ablations.published import PublishedRow
 from ablations.report_data import ArmResult, ReportData, metric_name
-from ablations.statistics import MIN_SEEDS, WILCOXON_MIN, WILCOXON_NOTE, Comparison
+from ablations.statistics import WILCOXON_MIN, WILCOXON_NOTE, Comparison
 from ablations.stopped_arms import StoppedArm
 
 

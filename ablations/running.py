@@ -13,11 +13,11 @@ from ablations.cells import CellResult, read_cells, write_cells
 from ablations.further_seeds import looks_of, with_look
 from ablations.matrix_lock import only_writer
 from ablations.plan import Plan
+from ablations.power import MIN_SEEDS
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
 from ablations.report_files import write_report
 from ablations.reported import has_run, write_run
-from ablations.statistics import MIN_SEEDS
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
 from altformer.files import DiskFullError

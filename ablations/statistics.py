@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ablations import power
+from ablations.power import ALPHA, MIN_SEEDS, critical_effect, seeds_needed
 
 LEVEL = 0.95
-ALPHA = power.ALPHA
 MARGIN = 0.02  # equivalence, in the unit of the metric compared
-MIN_SEEDS = power.MIN_SEEDS
 WILCOXON_MIN = 6
 WILCOXON_NOTE = (
     f"The signed-rank test (Wilcoxon) is given from {WILCOXON_MIN} seeds on: the smallest two-sided p value of n seeds "
@@ -194,11 +192,11 @@ def _with_power(found: Comparison, arms: int, alpha: float) -> Comparison:
     if found.d_z is None or found.low is None or found.high is None:  # no spread to scale by
         return found
     n = len(found.seeds)
-    widened = power.critical_effect(n, arms, alpha) / power.critical_effect(n, 1, 1 - LEVEL)
+    widened = critical_effect(n, arms, alpha) / critical_effect(n, 1, 1 - LEVEL)
     return replace(
         found,
         detectable=widened * (found.high - found.low) / 2,
-        seeds_needed=power.seeds_needed(found.d_z, arms, alpha),
+        seeds_needed=seeds_needed(found.d_z, arms, alpha),
     )
 
 

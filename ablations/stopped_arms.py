@@ -10,7 +10,7 @@ from statistics import fmean
 from ablations.cells import CellResult
 from ablations.early_stopping import Asha, Futility
 from ablations.matrix import Matrix
-from ablations.statistics import MIN_SEEDS
+from ablations.power import MIN_SEEDS
 
 
 @dataclass(frozen=True)

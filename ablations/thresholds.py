@@ -8,7 +8,8 @@ from typing import Any
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.evidence import CONTRADICTED, SUPPORTED, UNDECIDED, Evidence, untestable
-from ablations.statistics import MIN_SEEDS, Summary, summarise
+from ablations.power import MIN_SEEDS
+from ablations.statistics import Summary, summarise
 
 
 def of_threshold(claim: Claim, evidence: Evidence) -> str:

@@ -21,7 +21,8 @@ from ray.tune.schedulers import ASHAScheduler
 from scipy import special
 
 from ablations.early_stopping import Futility
-from ablations.statistics import ALPHA, holm, t_interval, t_test
+from ablations.power import ALPHA
+from ablations.statistics import holm, t_interval, t_test
 from benchmarks.simulation_page import SimulationPage, number_table, percent
 from cluster.futility import Contest, Race
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ablations.power import MOST_SEEDS, POWER, critical_effect, detectable_effect, seeds_needed
-from ablations.statistics import ALPHA, equivalence_test, holm, t_interval, t_test
+from ablations.power import ALPHA, MOST_SEEDS, POWER, critical_effect, detectable_effect, seeds_needed
+from ablations.statistics import equivalence_test, holm, t_interval, t_test
 from benchmarks.simulation_page import SimulationPage, number_table, percent
 
 Floats = npt.NDArray[np.float64]

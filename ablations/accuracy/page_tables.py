@@ -12,12 +12,12 @@ from ablations.claims import PublishedModel
 from ablations.markdown import escape, table
 from ablations.matrix import load_matrix, matrix_file
 from ablations.numbers import difference, number, spread
+from ablations.power import MIN_SEEDS
 from ablations.statistics import compare_all
 from ablations.tuning.campaign import field_names
 from experiments.cell import at_once
 
 STEPS = ("3", "6", "12", "all")
-MIN_SEEDS = 3  # of a mean that reaches a goal
 Trained = Sequence[tuple[AccuracyCampaign, Task]]
 
 

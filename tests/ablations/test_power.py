@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.power import TTestPower
 
-from ablations.power import critical_effect, detectable_effect, power, power_line, seeds_needed
-from ablations.statistics import MIN_SEEDS, t_test
+from ablations.power import MIN_SEEDS, critical_effect, detectable_effect, power, power_line, seeds_needed
+from ablations.statistics import t_test
 
 
 @pytest.mark.parametrize("arms", [1, 4, 24])
