@@ -87,6 +87,11 @@ class Document:
     sections: tuple[Section, ...]
 
 
+def as_sentence(text: str) -> str:
+    """A text that begins small and has no full stop as a sentence; nothing stays nothing."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def paragraph(*spans: Span) -> Paragraph:
     """A paragraph of these spans."""
     return Paragraph(spans)

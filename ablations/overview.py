@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.blocks import as_sentence
 from ablations.cells import MISSING
 from ablations.markdown import escape, inline, table
 from ablations.numbers import difference, spread
@@ -67,7 +68,7 @@ def write_summary(folder: Path, cover: Cover, chapters: Sequence[Chapter]) -> Pa
 
 
 def _sections(folder: Path, cover: Cover, chapters: Sequence[Chapter]) -> Iterator[str]:
-    marker = f"> **{escape(cover.marker[:1].upper() + cover.marker[1:])}.**" if cover.marker else ""
+    marker = f"> **{escape(as_sentence(cover.marker))}**" if cover.marker else ""
     yield f"# {escape(cover.title)}"
     if marker:
         yield marker

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations import latex
+from ablations.blocks import as_sentence
 from ablations.cells import MISSING
 from ablations.csv_text import csv_text, defused
 from ablations.markdown import escape, table
@@ -82,7 +83,7 @@ def as_markdown(data: PaperTable) -> str:
         *(f"{NAMES[metric]} {label}" for _, label in data.steps for metric in METRICS),
     ]
     rows = [[row.dataset, row.arm, str(row.seeds), *_texts(row, data)] for row in data.rows]
-    marker = f"> **{escape(data.marker[:1].upper() + data.marker[1:])}.**\n\n" if data.marker else ""
+    marker = f"> **{escape(as_sentence(data.marker))}**\n\n" if data.marker else ""
     return (
         f"# Test errors by data set\n\n{marker}Mean ± standard deviation over seeds.\n\n"
         f"{table(header, rows, numbers=range(2, len(header)))}\n"

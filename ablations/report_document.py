@@ -15,6 +15,7 @@ from ablations.blocks import (
     Section,
     Strong,
     Table,
+    as_sentence,
     paragraph,
     table,
 )
@@ -55,7 +56,7 @@ def document(data: ReportData, figures: Sequence[str]) -> Document:
     if figures:
         sections.append(Section("Plots", (Figures(tuple(figures)),)))
     sections += _closing_sections(data)
-    return Document(data.title, data.marker, (paragraph(data.summary), *notes), tuple(sections))
+    return Document(data.title, as_sentence(data.marker), (paragraph(data.summary), *notes), tuple(sections))
 
 
 def _arms_section(data: ReportData) -> Section:
@@ -150,7 +151,7 @@ def _caption(data: ReportData) -> str:
     """What the table of arms needs beside it in a paper."""
     done = sorted({arm.done for arm in data.arms if arm.done})
     seeds = "no seed yet" if not done else _counted(done[0]) if len(done) == 1 else f"{done[0]} to {_counted(done[-1])}"
-    marker = f" {data.marker[:1].upper()}{data.marker[1:]}." if data.marker else ""
+    marker = f" {as_sentence(data.marker)}" if data.marker else ""
     text = f"{data.title}.{marker} Errors{_unit(data)}, mean ± standard deviation over {seeds}"
     if data.looks is not None:
         text += (

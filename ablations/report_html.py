@@ -28,7 +28,7 @@ def html(data: ReportData, plots: Mapping[str, str]) -> str:
     links = [f'<a href="#s{place}">{_line(section.title)}</a>' for place, section in enumerate(report.sections)]
     lines = [*_head(report.title, style, script), "<body>", f"<h1>{_line(report.title)}</h1>"]
     if report.marker:
-        lines.append(f'<p class="note"><strong>{_line(report.marker[:1].upper() + report.marker[1:])}.</strong></p>')
+        lines.append(f'<p class="note"><strong>{_line(report.marker)}</strong></p>')
     lines.append('<div class="summary">')
     lines += [text for block in report.head for text in _block(block, plots)]
     lines += ["</div>", f"<nav>{' '.join(links)}</nav>", "<main>"]

@@ -57,7 +57,7 @@ def _lines(data: ReportData, plots: Mapping[str, str]) -> Iterator[str]:
     yield r"\begin{document}"
     yield rf"\section*{{{escape(report.title)}}}"
     if report.marker:
-        yield rf"\textbf{{{escape(report.marker[:1].upper() + report.marker[1:])}.}}"
+        yield rf"\textbf{{{escape(report.marker)}}}"
         yield ""
     for block in report.head:
         yield from _block(block, plots)

@@ -19,7 +19,7 @@ def _texts(data: ReportData, plots: Mapping[str, str]) -> Iterator[str]:
     report = document(data, list(plots))
     yield f"# {escape(report.title)}"
     if report.marker:
-        yield f"> **{escape(report.marker[:1].upper() + report.marker[1:])}.**"
+        yield f"> **{escape(report.marker)}**"
     for block in report.head:
         yield from _block(block, plots)
     for section in report.sections:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ablations.arm_results import unit_of
-from ablations.blocks import Block, Code, Emphasis, Paragraph, Section, Span, Strong, paragraph, table
+from ablations.blocks import Block, Code, Emphasis, Paragraph, Section, Span, Strong, as_sentence, paragraph, table
 from ablations.cells import MISSING
 from ablations.numbers import difference, number, p_value, signed, spread
 from ablations.power import MIN_SEEDS
@@ -19,7 +19,7 @@ from ablations.stopped_arms import StoppedArm
 def marker_of(data: ReportData) -> Iterator[Paragraph]:
     """The warning that stands beside every number, if there is one."""
     if data.marker:
-        yield paragraph(Strong(f"{data.marker[:1].upper()}{data.marker[1:]}."))
+        yield paragraph(Strong(as_sentence(data.marker)))
 
 
 def stopped_section(data: ReportData) -> Iterator[Section]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ablations.blocks import as_sentence
 from ablations.markdown import escape, table
 from ablations.report_data import QUICK_NOTE
 from ablations.tuning.campaign import field_names
@@ -38,7 +39,7 @@ def _sections(running: Running, outcomes: Sequence[StageOutcome]) -> Iterator[st
     tuning = campaign.tuning
     yield f"# {escape(tuning.title or tuning.name)} on {escape(campaign.data.name)}, {campaign.profile} profile"
     if campaign.profile == "quick":
-        yield f"> **{QUICK_NOTE[:1].upper() + QUICK_NOTE[1:]}.**"
+        yield f"> **{as_sentence(QUICK_NOTE)}**"
     if outcomes[-1].code:
         yield f"> **Not finished:** stage {escape(outcomes[-1].stage)} is not complete; the same command goes on."
     yield ON_VALIDATION
