@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.evidence import CONTRADICTED, SUPPORTED, UNDECIDED, Evidence, untestable
+from ablations.numbers import difference
 from ablations.power import MIN_SEEDS
 from ablations.statistics import Comparison, compare_all
 from ablations.thresholds import of_threshold
@@ -164,8 +165,7 @@ def _of_parameters(claim: Claim, evidence: Evidence) -> str:
 
 
 def _measured(found: Comparison) -> str:
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"measured {found.difference:+.3f}{bounds}"
+    return f"measured {difference(found)}"
 
 
 def _seconds(cells: Sequence[CellResult]) -> dict[int, float]:

@@ -118,15 +118,11 @@ def _row_json(row: MetricRow) -> dict[str, Any]:
 
 def _texts(row: MetricRow) -> tuple[str, ...]:
     from ablations.cells import MISSING
-    from ablations.numbers import spread
+    from ablations.numbers import signed, spread
 
     if row.column in ("params", "epochs", "best_epoch"):  # whole numbers; an interval would say nothing of them
         means = [MISSING if mean is None else f"{mean:,.9g}" for mean in (row.a.mean, row.b.mean)]
         return row.column, *means, MISSING if row.difference is None else f"{row.difference:+,.9g}"
     decimals = 1 if row.column == "train_seconds" else 3
-    if row.difference is None:
-        shown = MISSING
-    else:
-        bounds = "" if row.low is None or row.high is None else f" [{row.low:+.{decimals}f}, {row.high:+.{decimals}f}]"
-        shown = f"{row.difference:+.{decimals}f}{bounds}"
+    shown = signed(row.difference, row.low, row.high, decimals)
     return row.column, spread(row.a, decimals), spread(row.b, decimals), shown

@@ -21,9 +21,12 @@ def number(value: float | None, decimals: int = 3) -> str:
     return MISSING if value is None else f"{value:.{decimals}f}"
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign."""
-    return MISSING if value is None else f"{value:+.3f}"
+def signed(value: float | None, low: float | None = None, high: float | None = None, decimals: int = 3) -> str:
+    """A difference with its sign, and in brackets its interval where there is one."""
+    if value is None:
+        return MISSING
+    bounds = "" if low is None or high is None else f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+    return f"{value:+.{decimals}f}{bounds}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -38,7 +41,4 @@ def p_value(p: float) -> str:
 
 def difference(found: Comparison | None) -> str:
     """A mean difference with its sign and paired interval."""
-    if found is None or found.difference is None:
-        return MISSING
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.difference:+.3f}{bounds}"
+    return MISSING if found is None else signed(found.difference, found.low, found.high)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ablations.arm_results import ArmResult, diverged, metric_name, unit_of
 from ablations.matrix import Matrix
+from ablations.numbers import difference
 from ablations.power import MIN_SEEDS
 from ablations.report_facts import RunInfo
 
@@ -83,5 +84,4 @@ def _difference(arm: ArmResult, unit: str) -> str:
     found, lost = arm.comparison, diverged(arm)
     if found is None or found.difference is None:
         return f"{arm.name} ({lost})" if lost and arm.done else arm.name
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{arm.name} ({'; '.join(filter(None, [f'{found.difference:+.3f}{bounds}', lost]))})"
+    return f"{arm.name} ({'; '.join(filter(None, [difference(found), lost]))})"
