@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.cells import CellResult
 from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Futility
 from ablations.looks import UNDECIDED
@@ -36,8 +35,7 @@ def verdicts(plan: Plan, seeds: int) -> dict[str, str]:
     """What the report on the first ``seeds`` seeds said of each arm but the baseline: better, worse, equivalent,
     no difference shown, not enough seeds, or stopped by the scheduler.
     """
-    cells = [at for at in plan.cells if at.seed < seeds]
-    results = [CellResult(at.arm, at.seed, at.cell.hash, at.record) for at in cells]
+    results = [at.result for at in plan.cells if at.seed < seeds]
     report = build_report(plan.matrix, plan.arms, results, RunInfo(plan.data.name, plan.profile, command=""))
     found = {}
     for arm in report.arms:

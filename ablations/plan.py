@@ -12,6 +12,7 @@ from typing import Any
 
 from ablations.arms import Arm
 from ablations.candidates import Tuning
+from ablations.cells import CellResult
 from ablations.folders import PLAN, TUNED
 from ablations.matrix import Matrix
 from altformer.data.datasets import TrafficData
@@ -34,6 +35,11 @@ class PlannedCell:
     def name(self) -> str:
         """For people: arm and seed."""
         return f"{self.arm} seed {self.seed}"
+
+    @property
+    def result(self) -> CellResult:
+        """As reports have it."""
+        return CellResult(self.arm, self.seed, self.cell.hash, self.record)
 
     @property
     def has_failed(self) -> bool:

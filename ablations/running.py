@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,11 +211,8 @@ def _results(before: Plan, now: Plan, tracker: MatrixTracker | None) -> list[Cel
     """The cells as they are now, and which of them needed no run."""
     ran = {at.cell.hash for at in before.to_run}
     return [
-        CellResult(
-            at.arm,
-            at.seed,
-            at.cell.hash,
-            at.record,
+        replace(
+            at.result,
             mlflow_run_id=tracker.run_id(at.cell.hash) if tracker else None,
             reused=at.cell.hash not in ran,
             folder=at.cell.folder,

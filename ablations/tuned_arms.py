@@ -10,7 +10,6 @@ from typing import Any
 
 from ablations.arms import expand, spell
 from ablations.candidates import TUNING_SEED, Tuning, candidates, tuning, tuning_matrix
-from ablations.cells import CellResult
 from ablations.further_seeds import only_undecided, without_stopped
 from ablations.markdown import escape, table
 from ablations.matrix import Matrix
@@ -44,7 +43,7 @@ class Draft:
         if self.tuning is None:
             return None
         cells = self.tuning.refreshed().cells
-        results = {at.arm: CellResult(at.arm, at.seed, at.cell.hash, at.record) for at in cells}
+        results = {at.arm: at.result for at in cells}
         arms = [
             arm for arm in expand(self.matrix) if any(one.name in results for one in candidates(self.matrix, [arm]))
         ]

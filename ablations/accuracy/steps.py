@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,7 @@ class Task:
     @property
     def results(self) -> list[CellResult]:
         """Its cells as a matrix has them, those that have a record by that record's hash."""
-        return [
-            CellResult(at.arm, at.seed, str((at.record or {}).get("cell_hash", at.cell.hash)), at.record)
-            for at in self.cells
-        ]
+        return [replace(at.result, cell_hash=at.record["cell_hash"]) if at.record else at.result for at in self.cells]
 
     def summary(self, column: str) -> Summary:
         """A column of ``cells.csv`` over the seeds that are done."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ablations.arms import Arm, refuse_set_fields, settings_fields, varied_fields
-from ablations.cells import CellResult
 from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
@@ -177,7 +176,7 @@ def validation(plan: Plan) -> dict[str, float | None]:
     """The mean validation objective of each arm over its seeds; None where a seed is not done (stopped, diverged)."""
     found: dict[str, float | None] = {}
     for arm in plan.arms:
-        cells = [CellResult(at.arm, at.seed, at.cell.hash, at.record) for at in plan.cells if at.arm == arm.name]
+        cells = [at.result for at in plan.cells if at.arm == arm.name]
         values = [cell.value(plan.matrix.objective) if cell.status == "done" else None for cell in cells]
         numbers = [value for value in values if value is not None]
         found[arm.name] = sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None

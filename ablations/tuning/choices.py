@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from functools import partial
 
-from ablations.cells import MISSING, CellResult
+from ablations.cells import MISSING
 from ablations.plan import Plan
 from ablations.running import Finished
 from ablations.tuning.campaign import (
@@ -186,7 +186,7 @@ def arms_table(plan: Plan, candidates: Mapping[str, float | None]) -> Table:
     """Every arm with its seeds' outcomes and the validation objective it was judged by, the best first."""
     rows = []
     for arm in plan.arms:
-        cells = [CellResult(at.arm, at.seed, at.cell.hash, at.record) for at in plan.cells if at.arm == arm.name]
+        cells = [at.result for at in plan.cells if at.arm == arm.name]
         statuses = sorted({cell.status for cell in cells})
         epochs = [str(cell.record["epochs"]) for cell in cells if cell.record]
         shown = _shown(candidates[arm.name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ablations.cells import MISSING, CellResult
+from ablations.cells import MISSING
 from ablations.plan import PlannedCell
 from ablations.tuning.advanced import winner_plan
 from ablations.tuning.campaign import Campaign
@@ -54,7 +54,7 @@ def _measured(
 ) -> Mapping[Part, Measured]:
     done = [at for at in cells if at.record and at.record["status"] == "done"]
     first = [_at_first_epoch(at, metric) for at in done]
-    best = [CellResult(at.arm, at.seed, at.cell.hash, at.record).value(metric) for at in done]
+    best = [at.result.value(metric) for at in done]
     return {
         "initial": ("the winner after epoch 1", *_mean(first)),
         "converged": ("the winner at its best epoch", *_mean(best)),
