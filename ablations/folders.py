@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,6 +53,11 @@ def cells_folder(matrix: Path) -> Path:
     """The folder of the cells' folders; a stage of a tuning plan lies a folder deeper than a matrix."""
     above = matrix.resolve().parent
     return next((at / CELLS for at in (above, above.parent) if (at / CELLS).is_dir()), above / CELLS)
+
+
+def short_id(identity: Any) -> str:
+    """What distinguishes a folder from others of its name: six hex digits over what JSON can hold."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def find_matrix(name: str, out: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from ablations.arms import (
 from ablations.candidates import Tuning
 from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Asha, Futility
+from ablations.folders import short_id
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell, is_settled
 from altformer.config import Config
@@ -142,7 +141,7 @@ def _arms_on(data: TrafficData, matrix: Matrix, tuning: Tuning | None) -> tuple[
 
 
 def _short(matrix: Matrix, data: TrafficData, machine: Machine, profile: str, settings: Mapping[str, Any]) -> str:
-    """What distinguishes a matrix's folder from those of its other settings: six hex digits."""
+    """What distinguishes a matrix's folder from those of its other settings."""
     identity = {
         "matrix": matrix.name,
         "data": data.identity,
@@ -150,7 +149,7 @@ def _short(matrix: Matrix, data: TrafficData, machine: Machine, profile: str, se
         "settings": {locate(name, "--set"): str(value) for name, value in settings.items()},
         "machine": asdict(machine),
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
+    return short_id(identity)
 
 
 def _refuse_late_grace(matrix: Matrix, profile: str, configs: Mapping[str, Config]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ablations.candidates import TUNING_SEED
 from ablations.cells import write_cells
+from ablations.folders import short_id
 from ablations.overview import Chapter, Cover, write_summary
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.report_facts import provenance
@@ -59,8 +58,7 @@ def write_page(matrices: Sequence[Reported], folder: Path) -> Path:
 
 def page_folder(matrices: Sequence[Reported]) -> Path:
     """Where the page over these very matrices goes unless another folder is named: beside the first of them."""
-    identity = json.dumps(sorted(str(one.folder) for one in matrices))
-    short = hashlib.sha256(identity.encode()).hexdigest()[:6]
+    short = short_id(sorted(str(one.folder) for one in matrices))
     slugs = list(dict.fromkeys(one.matrix.slug for one in matrices))
     name = "-".join(slugs) if len(slugs) <= NAMED else f"{len(slugs)}-matrices"
     return matrices[0].folder.parent / f"summary-{name}-{short}"

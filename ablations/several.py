@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ablations.folders import short_id
 from ablations.overview import write_overview
 from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
@@ -148,7 +147,7 @@ def write_table(groups: Sequence[FinishedGroup], out: Path) -> list[Path]:
     """The table over all data sets, in a folder named after the matrices; returns the files."""
     reports = [(one.plan.data.name, one.plan.matrix.name, one.report) for group in groups for one in group.matrices]
     folders = sorted(one.plan.folder.name for group in groups for one in group.matrices)
-    short = hashlib.sha256(json.dumps(folders).encode()).hexdigest()[:6]
+    short = short_id(folders)
     names = list(dict.fromkeys(one.plan.matrix.slug for group in groups for one in group.matrices))
     name = names[0] if len(names) == 1 else "several"
     return write_paper_table(paper_table(reports), out.resolve() / f"{name}-{len(groups)}-data-sets-{short}")

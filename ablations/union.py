@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablations.arms import Arm
 from ablations.early_stopping import Asha, NoScheduler
+from ablations.folders import short_id
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell
 from cluster.retries import Retries
@@ -88,6 +87,5 @@ def _retries(plans: Sequence[Plan]) -> Retries:
 
 def _folder(name: str, plans: Sequence[Plan], out: Path) -> Path:
     """A folder for these very matrices: theirs are named after all that distinguishes them but the seeds."""
-    identity = json.dumps(sorted(plan.folder.name for plan in plans))
-    short = hashlib.sha256(identity.encode()).hexdigest()[:6]
+    short = short_id(sorted(plan.folder.name for plan in plans))
     return out.resolve() / f"{name}-{plans[0].data.name}-{short}"

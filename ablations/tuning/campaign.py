@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablations.arms import Arm, refuse_set_fields, settings_fields, varied_fields
+from ablations.folders import short_id
 from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
@@ -64,8 +63,7 @@ class Campaign:
             "machine": asdict(self.machine),
             "seeds": self.seeds,
         }
-        short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
-        return self.out.resolve() / f"{self.tuning.name}-{self.data.name}-{short}"
+        return self.out.resolve() / f"{self.tuning.name}-{self.data.name}-{short_id(identity)}"
 
     def stage_folder(self, stage: str) -> Path:
         """Where a stage's plan, cells and report go; its own name tells it from every other matrix in MLflow."""

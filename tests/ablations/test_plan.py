@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ablations.folders import short_id
 from ablations.matrix import load_matrix
 from ablations.planning import compose_with, make_plan
 from ablations.summary import print_plan
@@ -252,3 +253,8 @@ def test_an_arm_that_needs_a_graph_is_left_out_with_a_note_where_there_is_none(t
     path.write_text(text.replace("[b]", "[c]"))
     with pytest.raises(UserError, match=r"g\.yaml:5: unknown arm 'c'"):
         make_plan(load_matrix(path), traffic, Machine("cpu", 1, 1), **arguments)
+
+
+def test_what_distinguishes_a_folder_stays_the_same_from_version_to_version():
+    assert short_id(["depth-wave-1", "fusion-wave-2"]) == "fe4b3d"
+    assert short_id({"matrix": "tiny", "data": "00"}) == short_id({"data": "00", "matrix": "tiny"}) == "e2d39d"
