@@ -10,17 +10,18 @@ from ablations.early_stopping import Asha, Futility
 from ablations.plan import Plan, PlannedCell
 from altformer.training.checkpoint import last_curve
 from cluster.futility import Contest, History
-from cluster.scheduler import FutilityScheduler, NoScheduler, Scheduler, parse_scheduler
+from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler, Scheduler
 
 
 def scheduler_of(plan: Plan) -> Scheduler:
     """What stops the plan's cells: its matrix's rule, or those of the matrices that it joins."""
     rule = plan.matrix.scheduler
     if isinstance(rule, Asha):
-        epochs = max(at.cell.config.training.epochs for at in plan.cells)
-        grace = rule.grace_period.of(plan.profile)
-        asha = {"grace_period": grace, "reduction_factor": rule.reduction_factor, "max_epochs": epochs}
-        return parse_scheduler({"type": "asha", **asha})
+        return AshaScheduler(
+            max_epochs=max(at.cell.config.training.epochs for at in plan.cells),
+            grace_period=rule.grace_period.of(plan.profile),
+            reduction_factor=rule.reduction_factor,
+        )
     plans = plan.joined or [plan]
     contests = tuple(filter(None, map(contest_of, plans)))
     if not contests:

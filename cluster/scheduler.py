@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pydantic
 from ray.tune.experiment import Trial
@@ -60,8 +60,6 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]
 class NoScheduler(_Config):
     """Every cell trains to its end."""
 
-    type: Literal["none"] = "none"
-
     def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Tune's scheduler that starts cells in order and never stops one."""
         return InOrder()
@@ -80,7 +78,6 @@ class AshaScheduler(_Config):
     For a search. Not for a comparison of arms: which cell is stopped depends on the order in which they arrive.
     """
 
-    type: Literal["asha"] = "asha"
     max_epochs: int = pydantic.Field(ge=1)
     grace_period: int = pydantic.Field(default=1, ge=1)
     reduction_factor: float = pydantic.Field(default=4.0, gt=1)
@@ -110,15 +107,6 @@ class AshaScheduler(_Config):
 
     def ended(self, key: str, status: str) -> None:
         """Nobody waits for it."""
-
-
-SchedulerConfig = Annotated[NoScheduler | AshaScheduler, pydantic.Field(discriminator="type")]
-_ADAPTER: pydantic.TypeAdapter[NoScheduler | AshaScheduler] = pydantic.TypeAdapter(SchedulerConfig)
-
-
-def parse_scheduler(value: Any) -> NoScheduler | AshaScheduler:
-    """The scheduler for a word (`none`) or a mapping with `type`; raises pydantic.ValidationError."""
-    return _ADAPTER.validate_python({"type": value} if isinstance(value, str) else value)
 
 
 class CooperativeAsha(InOrder, RayAsha):  # type: ignore[misc]

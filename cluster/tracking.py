@@ -23,12 +23,12 @@ from cluster.redaction import redacted
 from cluster.tracking_journal import Event, Journal
 from cluster.tracking_later import Later, safely
 from cluster.tracking_location import StoreLocation, resolve
-from cluster.tracking_none import Artifact, Artifacts, Matrix, NoTracker
-from cluster.tracking_store import PARENT
+from cluster.tracking_none import PARENT, Artifact, Artifacts, Matrix, NoTracker
 from cluster.tracking_text import milliseconds, numbers
 from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
 from cluster.work import Ended, Outcome, Work
 
+EXPERIMENT = "altformer"  # in MLflow
 LONGEST_JOB = 30.0  # seconds for the plots of one cell
 _TEXTS = {"name", "params", "tags", "error"}  # of an event, where a secret may stand
 LAST_SECONDS = 1.0  # for what is left when the time has run out
@@ -55,7 +55,6 @@ class Tracker(NoTracker):
         location: StoreLocation,
         matrix: Matrix | None = None,
         *,
-        experiment: str = "altformer",
         final_metrics: Callable[[Mapping[str, Any]], Mapping[str, Any]] = numbers,
         cell_artifacts: Callable[[Work, str, Mapping[str, Any] | None], Iterable[Artifact]] = _no_artifacts,
     ) -> None:
@@ -71,7 +70,7 @@ class Tracker(NoTracker):
             "session": f"{time.time_ns()}-{uuid.uuid4().hex}",  # a later one sorts behind
             "store": location.identity,
             "address": location.shown,
-            "experiment": experiment,
+            "experiment": EXPERIMENT,
             "matrix": matrix and redacted({**vars(matrix), "tags": _tags(matrix.tags)}),
             "context": _context(),
         }
@@ -212,19 +211,14 @@ class Tracker(NoTracker):
             return None
         return f"MLflow at {self.location.shown}: {reason}; {kept}"
 
-    @property
-    def parent_id(self) -> str | None:
-        """The matrix's run id, once MLflow has it."""
-        return self.run_id(PARENT)
-
     def run_id(self, key: str) -> str | None:
-        """The run id of the cell with this key, once MLflow has it: ask after `flush` or `close`."""
+        """The run id of the cell with this key, or of the matrix, once MLflow has it: ask after `flush` or `close`."""
         return self._writer.store.run_id(key) if self._writer.store else None
 
-    def url(self, key: str | None = None) -> str | None:
+    def url(self, key: str = PARENT) -> str | None:
         """The web page of a cell's run (default: of the matrix), where the store has a server and the run is there."""
         store = self._writer.store
-        run_id = self.run_id(PARENT if key is None else key)
+        run_id = self.run_id(key)
         if store is None or run_id is None or self.location.server is None:
             return None
         return f"{self.location.server}/#/experiments/{store.experiment()}/runs/{run_id}"

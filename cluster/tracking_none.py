@@ -15,6 +15,9 @@ Artifact = tuple[str | Path, str]
 #: Artifacts, or what lists (and perhaps draws) them when called in a thread of the tracker's.
 Artifacts = Iterable[Artifact] | Callable[[], Iterable[Artifact]]
 
+#: The key of the matrix's own run among those of its cells.
+PARENT = ""
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -35,11 +38,6 @@ class NoTracker(Listener):
     @property
     def problem(self) -> str | None:
         """There is none."""
-        return None
-
-    @property
-    def parent_id(self) -> str | None:
-        """There is no run."""
         return None
 
     def record_finished(
@@ -71,7 +69,7 @@ class NoTracker(Listener):
         """There is no run."""
         return None
 
-    def url(self, key: str | None = None) -> str | None:
+    def url(self, key: str = PARENT) -> str | None:
         """There is no page."""
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.tracking_journal import Event
 from cluster.tracking_location import StoreLocation
+from cluster.tracking_none import PARENT
 from cluster.tracking_runs import Point, Run, Runs
 
 #: A cell's status in MLflow's words. A diverged cell is a result, told apart by its tag.
@@ -20,7 +21,6 @@ RUN_STATUS = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
-PARENT = ""  # the matrix's own run among the keys of its cells
 # What MLflow says of an event that no second attempt will make acceptable.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
 

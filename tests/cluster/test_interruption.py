@@ -21,7 +21,7 @@ from cluster.connection import connect
 from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Listener, Work
 
 def train(payload, shared, context):
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     works = [Work("first", "first", {"seconds": 0.1, "epochs": 2})]
     works += [Work(f"key{n}", f"cell{n}", {"seconds": seconds}, epochs=30) for n in range(5)]
     with connect("local", num_cpus=2, temp_dir=folder, dashboard=False) as connection:
-        outcome = run_cells(works, train, None, resources=Resources(), scheduler=parse_scheduler("none"),
+        outcome = run_cells(works, train, None, resources=Resources(), scheduler=NoScheduler(),
                             connection=connection, storage=Path(folder) / "out", listeners=[Say()],
                             grace_seconds=grace)
         print("left", len(outcome.left), "held", leftovers(), flush=True)

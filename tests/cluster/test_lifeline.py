@@ -39,7 +39,7 @@ from pathlib import Path
 from cluster.connection import connect
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Listener, Work
 
 def train(payload, shared, context):
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     works = [Work(f"key{n}", f"cell{n}", {}, epochs=300) for n in range(3)]
     connection = connect("local", num_cpus=2, temp_dir=folder, dashboard=False)
-    outcome = run_cells(works, train, None, resources=Resources(), scheduler=parse_scheduler("none"),
+    outcome = run_cells(works, train, None, resources=Resources(), scheduler=NoScheduler(),
                         connection=connection, storage=Path(folder) / "out", listeners=[Say()])
     print("halted", outcome.cluster_lost, outcome.halted, len(outcome.left), flush=True)
     os._exit(1)

@@ -11,7 +11,7 @@ from cluster.connection import authenticate, connect
 from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Work
 
 pytestmark = pytest.mark.ray
@@ -57,7 +57,7 @@ def test_a_running_cluster_is_used_on_all_nodes_and_left_running(address, tmp_pa
             where,
             np.ones(1_000_000, dtype=np.float32),
             resources=Resources(),
-            scheduler=parse_scheduler("none"),
+            scheduler=NoScheduler(),
             connection=connection,
             storage=tmp_path,
         )

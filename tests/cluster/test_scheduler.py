@@ -5,39 +5,27 @@ import pydantic
 import pytest
 from ray.tune.schedulers import FIFOScheduler
 
-from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler, parse_scheduler
+from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler
+
+
+def test_defaults():
+    assert AshaScheduler(max_epochs=8) == AshaScheduler(max_epochs=8, grace_period=1, reduction_factor=4)
 
 
 @pytest.mark.parametrize(
-    ("value", "config"),
+    ("kind", "fields"),
     [
-        ("none", NoScheduler()),
-        ({"type": "none"}, NoScheduler()),
-        ({"type": "asha", "max_epochs": 8}, AshaScheduler(max_epochs=8, grace_period=1, reduction_factor=4)),
-        (
-            {"type": "asha", "max_epochs": 8, "grace_period": 2, "reduction_factor": 2},
-            AshaScheduler(max_epochs=8, grace_period=2, reduction_factor=2),
-        ),
+        (AshaScheduler, {}),
+        (AshaScheduler, {"max_epochs": 8, "type": "hyperband"}),
+        (AshaScheduler, {"max_epochs": 2, "grace_period": 3}),
+        (AshaScheduler, {"max_epochs": 8, "reduction_factor": 1}),
+        (AshaScheduler, {"max_epochs": 8, "brackets": 2}),
+        (NoScheduler, {"grace_period": 1}),
     ],
 )
-def test_parse(value, config):
-    assert parse_scheduler(value) == config
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "asha",  # without max_epochs
-        "hyperband",
-        {"type": "asha", "max_epochs": 2, "grace_period": 3},
-        {"type": "asha", "max_epochs": 8, "reduction_factor": 1},
-        {"type": "asha", "max_epochs": 8, "brackets": 2},
-        {"type": "none", "grace_period": 1},
-    ],
-)
-def test_what_makes_no_scheduler_is_refused(value):
+def test_what_makes_no_scheduler_is_refused(kind, fields):
     with pytest.raises(pydantic.ValidationError):
-        parse_scheduler(value)
+        kind(**fields)
 
 
 class Driver:

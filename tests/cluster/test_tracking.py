@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.tracking import Artifact, Matrix, NoTracker, StoreLocation, Tracker
+from cluster.tracking_none import PARENT
 from cluster.tracking_text import PARAM_LENGTH, TAG_LENGTH, clean_key
 from cluster.work import Ended, Outcome, Work
 
@@ -59,7 +60,7 @@ def test_cell_is_recorded_with_all_that_is_known_of_it(location: StoreLocation, 
             metrics={"best": 3.5}, tags={"verdict": "better"}, artifacts=[(tmp_path / "config.yaml", "")]
         )
         assert track.flush(PATIENCE)
-        assert (track.run_id(cell.key), track.parent_id) == (database.run_id("a seed 0"), database.run_id("depth"))
+        assert (track.run_id(cell.key), track.run_id(PARENT)) == (database.run_id("a seed 0"), database.run_id("depth"))
     assert track.problem is None
     assert database.runs() == {"depth": "FINISHED", "a seed 0": "FINISHED"}
     assert database.points("a seed 0") == {
@@ -313,7 +314,7 @@ def test_the_one_that_records_nothing_has_the_same_methods() -> None:
         track.record_finished(work("a"), [])
         track.record_matrix(metrics={"a": 1})
     assert (nothing.flush(), nothing.close(), nothing.run_id("a"), nothing.url()) == (True, True, None, None)
-    assert (nothing.problem, nothing.parent_id) == (None, None)
+    assert (nothing.problem, nothing.run_id(PARENT)) == (None, None)
 
 
 def test_importing_it_imports_neither_mlflow_nor_ray_nor_torch() -> None:

@@ -18,7 +18,7 @@ from cluster.held import leftovers
 from cluster.resources import Resources
 from cluster.retries import Retries
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import AshaScheduler, NoScheduler
 from cluster.work import Listener, Work
 
 pytestmark = pytest.mark.ray
@@ -143,7 +143,7 @@ def ray_here():
 def run(ray_here, tmp_path):
     """Run payloads as cells; returns the outcome, what a listener was told, and how often each rank began a cell."""
 
-    def run(payloads, *, function=train, scheduler="none", listeners=(), **resources):
+    def run(payloads, *, function=train, scheduler=None, listeners=(), **resources):
         log = tmp_path / "log"
         log.mkdir()
         works = [
@@ -156,7 +156,7 @@ def run(ray_here, tmp_path):
             function,
             SHARED,
             resources=Resources(**{"gpus_per_worker": 0, **resources}),
-            scheduler=parse_scheduler(scheduler),
+            scheduler=scheduler or NoScheduler(),
             connection=ray_here,
             storage=tmp_path / "storage",
             listeners=[told, *listeners],
@@ -208,7 +208,7 @@ def test_cells_run_once_each_in_order_in_reused_processes(run):
 
 def test_asha_stops_cells_which_leave_by_themselves(run):
     payloads = [{"error": 1.0 + index, "epochs": 4} for index in range(12)]
-    asha = {"type": "asha", "max_epochs": 4, "grace_period": 1, "reduction_factor": 2}
+    asha = AshaScheduler(max_epochs=4, grace_period=1, reduction_factor=2)
     outcome, told, begun = run(payloads, scheduler=asha)
     assert begun == [Counter({"0": 1})] * 12
     stopped = {key: ended for key, ended in outcome.ended.items() if ended.status == "stopped"}
@@ -245,7 +245,7 @@ def test_a_result_that_is_no_dict_fails_the_cell(run):
 
 def test_groups_of_two_agree_on_every_epoch_and_share_nothing_but_the_cluster(run):
     payloads = [{"error": 1.0}, {"error": 2.0}, {"error": 3.0}, {"error": 4.0}, {"raises": (1, 2)}, {"error": 0.5}]
-    asha = {"type": "asha", "max_epochs": 4, "grace_period": 2, "reduction_factor": 2}
+    asha = AshaScheduler(max_epochs=4, grace_period=2, reduction_factor=2)
     outcome, told, begun = run(payloads, workers=2, scheduler=asha)
     assert outcome.slots == 2
     assert begun == [Counter({"0": 1, "1": 1})] * 6
@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(ray_here, tmp_path,
             train,
             SHARED,
             resources=Resources(**{"gpus_per_worker": 0, **resources}),
-            scheduler=parse_scheduler("none"),
+            scheduler=NoScheduler(),
             connection=ray_here,
             storage=tmp_path / "storage",
             listeners=[told],
@@ -313,7 +313,7 @@ def test_two_cells_with_one_key_are_refused(ray_here, tmp_path):
             train,
             SHARED,
             resources=Resources(gpus_per_worker=0),
-            scheduler=parse_scheduler("none"),
+            scheduler=NoScheduler(),
             connection=ray_here,
             storage=tmp_path,
         )
@@ -326,7 +326,7 @@ def test_nothing_to_run_is_no_trouble(ray_here, tmp_path):
         train,
         SHARED,
         resources=Resources(gpus_per_worker=0),
-        scheduler=parse_scheduler("none"),
+        scheduler=NoScheduler(),
         connection=ray_here,
         storage=tmp_path / "storage",
         listeners=[told],

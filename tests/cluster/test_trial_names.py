@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cluster.connection import Connection, connect
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.trial import run_name, shown
 from cluster.work import Work
 
@@ -79,7 +79,7 @@ def run(names: list[str], connection: Connection, storage: Path, resources: Reso
         train,
         None,
         resources=resources,
-        scheduler=parse_scheduler("none"),
+        scheduler=NoScheduler(),
         connection=connection,
         storage=storage,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from cluster.connection import Connection
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Listener, Outcome, Work
 from experiments.tracked_cell import train_cell
 
@@ -66,7 +66,7 @@ def run(
         train,
         DATA,
         resources=Resources(gpus_per_worker=0, **resources),
-        scheduler=parse_scheduler("none"),
+        scheduler=NoScheduler(),
         connection=connection,
         storage=storage,
         listeners=listeners,

@@ -16,7 +16,7 @@ from altformer.data.datasets import load
 from cluster.connection import connect
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Work
 from experiments.cell import Machine, make_cell
 from experiments.compose import compose
@@ -49,7 +49,7 @@ def run():
                 function,
                 shared,
                 resources=Resources(**resources),
-                scheduler=parse_scheduler("none"),
+                scheduler=NoScheduler(),
                 connection=connection,
                 storage=storage,
             )

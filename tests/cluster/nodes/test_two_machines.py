@@ -9,7 +9,7 @@ import pytest
 from altformer.data.datasets import load
 from cluster.resources import Resources
 from cluster.runner import run_cells
-from cluster.scheduler import parse_scheduler
+from cluster.scheduler import NoScheduler
 from cluster.work import Work
 from experiments.cell import Machine, make_cell
 from experiments.compose import compose
@@ -39,7 +39,7 @@ def test_a_cell_on_two_machines_has_the_curve_that_it_has_on_one(tmp_path):
                     train_and_say_where,
                     {data.identity: data},
                     resources=Resources(workers=2, placement=placement, gpus_per_worker=0),
-                    scheduler=parse_scheduler("none"),
+                    scheduler=NoScheduler(),
                     connection=connection,
                     storage=tmp_path / placement / "storage",
                 )
