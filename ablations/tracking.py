@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ class MatrixTracker:
             self._tracker.url() or f"altformer mlflow-ui --out {shlex.quote(str(self._out))} (on http://127.0.0.1:5000)"
         )
 
-    def work(self, at: PlannedCell, started_by: Mapping[str, Any], epochs: int | None) -> Work:
+    def work(self, at: PlannedCell, started_by: Mapping[str, Any]) -> Work:
         """The cell as a piece of work, with what its arm varies as params of their own."""
-        work = work_of(at.cell, at.name, self.tags(at), started_by, epochs)
+        work = work_of(at.cell, at.name, self.tags(at), started_by)
         return replace(work, arm=at.arm, params={**self._varied[at.arm], **work.params})
 
     def tags(self, at: PlannedCell) -> dict[str, str]:
@@ -107,8 +108,8 @@ class MatrixTracker:
         """A cell that needs no run of its own still appears below this matrix, once."""
         record = at.record
         assert record is not None
-        work = self.work(at, started_by, None)
-        first = record["provenance"].get("matrix")
+        work, made = self.work(at, started_by), record["provenance"]
+        first = made.get("matrix")
         self._tracker.record_finished(
             work,
             record["curve"],
@@ -116,6 +117,8 @@ class MatrixTracker:
             record["status"],
             artifacts=lambda: self._artifacts(work, record["status"], record),
             reused_from=first if first != self._plan.folder.name else None,
+            started=_seconds(made.get("started")),
+            ended=_seconds(made.get("ended")),
         )
 
 
@@ -144,6 +147,11 @@ def _parent(plan: Plan, started_by: Mapping[str, Any]) -> Matrix:
     }
     name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
     return Matrix(plan.folder.name, name, {"base": plan.matrix.base}, tags)
+
+
+def _seconds(time: str | None) -> float | None:
+    """A time of a record in seconds since 1970."""
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _time(path: Path) -> float:

@@ -65,7 +65,7 @@ def run_unsettled(
     planned = {at.cell.hash: at for at in baselines_first(plan, plan.to_run)}
     works = [
         replace(
-            tracker.work(at, {**started_by, "scheduler": rule_of(plan, at)}, at.cell.config.training.epochs),
+            tracker.work(at, {**started_by, "scheduler": rule_of(plan, at)}),
             expected_seconds=plan.expected.get(at.cell.hash),
         )
         for at in planned.values()

@@ -153,12 +153,12 @@ class Tracker(NoTracker):
             described = _described(work)
             if reused_from is not None:
                 described["tags"]["reused_from"] = reused_from
-            end = milliseconds(ended or time.time())
+            end = ended or time.time()
             self._record(
                 "cell_finished",
                 **described,
-                t=milliseconds(started) if started else end,
-                ended=end,
+                started=milliseconds(started or end),
+                ended=milliseconds(end),
                 status=status,
                 error=None,
                 curve=[(int(metrics.pop("epoch")), metrics) for metrics in epochs],

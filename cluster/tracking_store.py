@@ -96,7 +96,9 @@ class RunStore:
             parent = self._parent(event["t"])
             if parent is not None:
                 identity["mlflow.parentRunId"] = parent.run_id
-            run = self._runs.create(self._run_key(event["cell"]), event["name"], identity, event["t"])
+            run = self._runs.create(
+                self._run_key(event["cell"]), event["name"], identity, event.get("started", event["t"])
+            )
         elif self._is_anothers(run):
             return
         else:

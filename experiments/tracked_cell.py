@@ -15,7 +15,7 @@ from experiments.provenance import commit_tags
 Artifact = tuple[Path, str]
 
 
-def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[str, Any], epochs: int | None) -> Work:
+def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[str, Any]) -> Work:
     """The cell as a piece of work; its payload is what ``train_cell`` needs."""
     source = cell.config.dataset
     return Work(
@@ -32,7 +32,7 @@ def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[
             **commit_tags(started_by),
             **tags,
         },
-        epochs=epochs,
+        epochs=cell.config.training.epochs,
     )
 
 

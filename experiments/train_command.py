@@ -148,7 +148,7 @@ def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> R
     from experiments.train_progress import TrainProgress
 
     started_by = provenance.started_by()
-    work = work_of(cell, name, {"experiment": name}, started_by, cell.config.training.epochs)
+    work = work_of(cell, name, {"experiment": name}, started_by)
     tracker = tracker_of(args)
     training, on_epoch = cell.config.training, partial(tracker.cell_epoch, work)
     context = TrainProgress(cell.machine.device, training.epochs, name, on_epoch, selection_metric(training))

@@ -69,7 +69,7 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
     from experiments.train_progress import SeedProgress, TrainProgress
 
     started_by, training = provenance.started_by(), cells[0].config.training
-    works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by, training.epochs) for cell in cells]
+    works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by) for cell in cells]
     tracker = tracker_of(args)
     progress = TrainProgress(cells[0].machine.device, training.epochs, name, _untold, selection_metric(training))
     contexts = [

@@ -177,6 +177,7 @@ def test_finished_cells_are_recorded_once_and_say_where_they_ran(location: Store
     assert "reused_from" not in database.tags("b")
     times = database.rows("select start_time, end_time from runs where name = 'a'")
     assert times == [(1_000_000_000_000, 1_000_000_060_000)]
+    assert database.rows("select start_time > 1000000060000 from runs where name = 'depth'") == [(1,)]
 
 
 def test_matrix_statistics_can_be_added_to_later(location: StoreLocation, database: Any) -> None:
