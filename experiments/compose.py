@@ -162,12 +162,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise UserError(f"--set takes path=value, got '{text}'")
-    return name.strip(), parse_value(value, f"--set {name}")
-
-
-def parse_value(text: str, place: str) -> Any:
-    """One value from the command line, read as YAML (numbers, lists, mappings)."""
-    return parse_yaml(text, place)
+    return name.strip(), parse_yaml(value, f"--set {name}")
 
 
 def validate(layer: Layer) -> Config:

@@ -18,13 +18,14 @@ from cluster.work import Ended
 from experiments import provenance
 from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
 from experiments.cell_lock import refuse_trained
-from experiments.compose import compose, find_experiment, parse_setting, parse_value
+from experiments.compose import compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset, choose_device
 from experiments.fields import locate
 from experiments.runs import experiment_file
 from experiments.scores_table import NOT_COMPARABLE, scores_table
 from experiments.seed_list import parse_seeds
 from experiments.tracked_cell import cell_files, final_metrics, work_of
+from experiments.yaml_file import parse_yaml
 
 ACCEPTS_FIELDS = True  # any field of the configuration is an option: --lr 0.001, --model.embed_dim 48
 
@@ -138,7 +139,7 @@ def field_options(rest: list[str]) -> dict[str, Any]:
             value = next(items, "")
             if not value or value.startswith("--"):
                 raise UserError(f"--{name} needs a value")
-        fields[name] = parse_value(value, f"--{name}")
+        fields[name] = parse_yaml(value, f"--{name}")
     return fields
 
 

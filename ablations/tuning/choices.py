@@ -21,7 +21,7 @@ from ablations.tuning.campaign import (
 )
 from ablations.tuning.decision import Decision, best_of, not_meant, thresholds, through_gate
 from ablations.tuning.outcome import Running, StageOutcome, Table
-from ablations.tuning.search import Proposal, Result, TpeSearch, label
+from ablations.tuning.search import Result, TpeSearch, label
 from ablations.tuning.stages import ArmsStage, Gate, SearchStage, Stage
 
 STARTUP = 10  # proposals of TPE that are random, unless that were more than half
@@ -53,7 +53,7 @@ def run_search(running: Running, name: str, stage: SearchStage) -> StageOutcome:
 def grid_drafts(stage: SearchStage) -> dict[str, Settings]:
     """The stage's own arms, then every combination of its grid."""
     combined = (dict(zip(stage.grid, values, strict=True)) for values in itertools.product(*stage.grid.values()))
-    return {**stage.arms, **{label(settings, list(settings)): settings for settings in combined}}
+    return {**stage.arms, **{label(settings): settings for settings in combined}}
 
 
 def search_plan(
@@ -74,7 +74,7 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
     drafts: dict[str, Settings] = dict(stage.arms)
     for number in range(1, stage.rounds + 1):
         proposals = search.ask(stage.round_size)
-        drafts |= {_label(proposal): proposal.settings for proposal in proposals}
+        drafts |= {label(proposal.settings): proposal.settings for proposal in proposals}
         arms, plan = search_plan(running, name, stage, drafts)
         last = number == stage.rounds
         if plan.to_run or last:  # the last time also where nothing is to run: to report
@@ -84,7 +84,8 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
             if left := unfinished(name, finished):
                 return left
         for proposal in proposals:
-            arm = arms.twins.get(_label(proposal), _label(proposal))
+            name_of = label(proposal.settings)
+            arm = arms.twins.get(name_of, name_of)
             cells = [at.cell.hash for at in plan.cells if at.arm == arm]
             search.tell(proposal, running.told.result(name, proposal, cells, partial(result_of, plan, arm)))
     return choose(running, name, stage, plan, arms)
@@ -93,10 +94,6 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
 def tpe_search(stage: SearchStage) -> TpeSearch:
     """The search of a stage before its first question."""
     return TpeSearch(stage.space, stage.seed, startup=min(STARTUP, -(-stage.rounds * stage.round_size // 2)))
-
-
-def _label(proposal: Proposal) -> str:
-    return label(proposal.settings, list(proposal.settings))
 
 
 def result_of(plan: Plan, arm: str) -> Result:

@@ -20,11 +20,11 @@ from ablations.surroundings import (
     settle,
     slots,
 )
-from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning, tuning_file
+from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning
 from altformer.errors import UserError, unknown_name
 from cluster.errors import RayGoneError
 from cluster.resources import Resources
-from experiments.compose import PROFILES, compose, parse_setting
+from experiments.compose import PROFILES, compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset
 from experiments.mistakes import rule_of, shortened
 
@@ -86,7 +86,7 @@ class Session:
         if args.dataset:
             dataset, sentence = choose_dataset(args.dataset)
             print(sentence, flush=True)
-        file = tuning_file(args.file)
+        file = find_experiment(args.file)
         written = with_resources(load_tuning(file, "full"), args)
         machine, profile = settle(written.resources, args.profile, self._connection)
         if profile not in PROFILES:

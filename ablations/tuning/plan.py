@@ -15,7 +15,7 @@ from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
-from experiments.compose import Layer, base_experiment, find_experiment, settings_over
+from experiments.compose import Layer, base_experiment, settings_over
 from experiments.fields import locate
 from experiments.mistakes import explain, place_of
 from experiments.yaml_file import read_yaml
@@ -94,11 +94,6 @@ def load_tuning(path: Path, profile: str, sampler: str | None = None) -> Tuning:
     for name, stage in tuning.stages.items():
         _check(tuning, name, stage)
     return tuning
-
-
-def tuning_file(name: str) -> Path:
-    """The file of a plan given by path, or by the name of one that is shipped with the experiments (``tuning``)."""
-    return find_experiment(name)
 
 
 def _with_sampler(values: dict[str, Any], sampler: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _drafts(stage: Stage) -> dict[str, Settings]:
         return stage.arms
     if isinstance(stage, SearchStage):
         example = {field: one.values[0] if isinstance(one, Choice) else one.low for field, one in stage.space.items()}
-        return grid_drafts(stage) | ({label(example, list(example)): example} if example else {})
+        return grid_drafts(stage) | ({label(example): example} if example else {})
     if isinstance(stage, DistillationStage):
         distillation = {"teacher": _NO_TEACHER, "weight": stage.weights[0]}
         return {"student": stage.student, "distilled": {**stage.student, "distillation": distillation}}
@@ -177,7 +177,7 @@ def _first_plan(campaign: Campaign) -> Plan:
         drafts: dict[str, Settings] = grid_drafts(stage)
         if stage.sampler == "tpe":
             proposals = tpe_search(stage).ask(stage.round_size)
-            drafts = dict(stage.arms) | {label(one.settings, list(one.settings)): one.settings for one in proposals}
+            drafts = dict(stage.arms) | {label(one.settings): one.settings for one in proposals}
         return search_plan(running, name, stage, drafts)[1]
     return winner_plan(running, name, campaign.seeds_of(name))
 

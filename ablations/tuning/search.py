@@ -7,7 +7,7 @@ the same settings again, so a search goes on after an interruption by asking and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -120,9 +120,9 @@ class TpeSearch:
         return Proposal(name, {field: _rounded(suggested[field], self._space[field]) for field in self._space})
 
 
-def label(settings: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """The name of settings by their values: ``lr=0.00052,embed_dim=96``."""
-    return ",".join(f"{field.rpartition('.')[2]}={settings[field]}" for field in fields)
+def label(settings: Mapping[str, Any]) -> str:
+    """The name of settings by their values, under which logs of earlier runs have them: ``lr=0.00052,embed_dim=96``."""
+    return ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items())
 
 
 def require_optuna() -> Any:

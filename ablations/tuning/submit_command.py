@@ -9,12 +9,12 @@ from ablations.submission_check import AUTO
 from ablations.submit_command import Asked, add_submission, submit
 from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
-from ablations.tuning.plan import Tuning, load_tuning, tuning_file
+from ablations.tuning.plan import Tuning, load_tuning
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import SIMULATED, SPECS
 from altformer.errors import unknown_name
 from cluster.retries import Retries
-from experiments.compose import HERE, PROFILES, compose, parse_setting
+from experiments.compose import HERE, PROFILES, compose, find_experiment, parse_setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, upload, submit, follow; the exit code as of ``altformer submit``."""
     from ablations.job_project import name_there
 
-    file = tuning_file(args.file)
+    file = find_experiment(args.file)
     tuning, source = check(file, args)
     asked = Asked(
         command="tune",

@@ -12,13 +12,13 @@ from ablations.running import run_plan
 from ablations.tuning import advanced
 from ablations.tuning.campaign import Campaign, Winner, stage_arms
 from ablations.tuning.ledger import Ledger
-from ablations.tuning.plan import load_tuning, tuning_file
+from ablations.tuning.plan import load_tuning
 from ablations.tuning.run import DECISIONS, run_campaign
 from altformer.data.simulated import simulate
 from altformer.errors import UserError
 from altformer.files import write_json
 from experiments.cell import Machine
-from experiments.compose import compose
+from experiments.compose import compose, find_experiment
 
 PLAN = """
 base: simulated
@@ -311,7 +311,7 @@ def test_the_winner_meets_the_data_sets_as_published_numbers_are_made(campaign, 
 @pytest.mark.parametrize(("level", "way"), [(4.0, "full_training"), (4.3, "fine_tuning"), (5.0, "phase1_only")])
 def test_the_shipped_plan_runs_every_way_to_its_end(level, way, profile, campaign, make_record, monkeypatch, tmp_path):
     monkeypatch.setenv("ALTFORMER_DATA", str(tmp_path))
-    text = tuning_file("tuning").read_text().replace("dataset: METR-LA", "dataset: simulated")
+    text = find_experiment("tuning").read_text().replace("dataset: METR-LA", "dataset: simulated")
     run = campaign(profile, text=text, dataset="simulated")
     assert run_campaign(run, cluster := Cluster(make_record, level)) == 0
     stages = [entry["stage"] for entry in decisions(run)]

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from ablations.tuning.goals import PARTS
-from ablations.tuning.plan import load_tuning, tuning_file
+from ablations.tuning.plan import load_tuning
 from altformer.errors import UserError
+from experiments.compose import find_experiment
 
 SHIPPED = Path(__file__).parents[3] / "experiments" / "tuning.yaml"
 
 
 def test_the_shipped_plan_is_the_guides():
-    tuning = load_tuning(tuning_file("tuning"), "full")
+    tuning = load_tuning(find_experiment("tuning"), "full")
     assert (tuning.settings, tuning.objective) == ({"loss": "mae_unmasked"}, "val_mae_unmasked")
     first = tuning.stages["quick_validation"]
     assert (first.epochs, first.baseline, tuning.stages["full_training"].epochs) == (10, "phase1", 150)

@@ -99,4 +99,4 @@ def test_without_optuna_the_message_says_how_to_install_it(monkeypatch):
 
 
 def test_labels_name_the_values():
-    assert label({"training.lr": 0.0005, "embed_dim": 96}, ["training.lr", "embed_dim"]) == "lr=0.0005,embed_dim=96"
+    assert label({"training.lr": 0.0005, "embed_dim": 96}) == "lr=0.0005,embed_dim=96"
