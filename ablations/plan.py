@@ -17,7 +17,7 @@ from ablations.folders import PLAN, TUNED
 from ablations.matrix import Matrix
 from altformer.data.datasets import TrafficData
 from altformer.files import write_json
-from experiments.cell import Cell, Record, read_record
+from experiments.cell import FINISHED, Cell, Record, read_record
 
 PLAN_SCHEMA = 2
 
@@ -143,7 +143,7 @@ def settles(record: Record, scheduler: Mapping[str, Any]) -> bool:
     """Whether the cell of a record need not run under a rule."""
     if record["status"] == "stopped":
         return _is_by(record["stopped_by"], scheduler)
-    return record["status"] in ("done", "diverged")
+    return record["status"] in FINISHED
 
 
 def _is_by(stopped_by: Mapping[str, Any] | None, scheduler: Mapping[str, Any]) -> bool:

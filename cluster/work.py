@@ -109,6 +109,9 @@ class TrialContext(Protocol):
         It can be there before the first report: a cell that waited at a rung resumes only to stop there.
         """
 
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Say that a step is done, which shows as `alive` does that work goes on."""
+
     def alive(self) -> None:
         """Say that work goes on between two reports, else it is taken for a hang; cheap, returns at once."""
 

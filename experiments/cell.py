@@ -30,6 +30,7 @@ from experiments.earlier_result import earlier_aside
 log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
+FINISHED = ("done", "diverged")  # statuses of a cell that is never trained again, whatever scheduler it had
 Record = dict[str, Any]
 
 
@@ -110,9 +111,9 @@ def read_record(folder: Path) -> Record | None:
 
 
 def finished_record(folder: Path) -> Record | None:
-    """The record of a cell that is done or diverged, whatever scheduler it had: it is never trained again."""
+    """The record of a cell that is done or diverged."""
     record = read_record(folder)
-    return record if record is not None and record["status"] in ("done", "diverged") else None
+    return record if record is not None and record["status"] in FINISHED else None
 
 
 def run_cell(
@@ -246,7 +247,7 @@ def write_failure(cell: Cell, error: str, started_by: Mapping[str, Any], fault: 
     """
     with lock_at_once(cell.folder) as is_free:
         found = read_record(cell.folder)
-        if found is not None and found["status"] in ("done", "diverged"):
+        if found is not None and found["status"] in FINISHED:
             return found
         if not is_free or (found is not None and found["status"] == "stopped"):
             raise KeptRecordError(f"{cell.folder}: has another result, or is about to have one, than this failure")

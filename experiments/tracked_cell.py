@@ -78,17 +78,4 @@ def cell_files(cell: Cell, record: Mapping[str, Any]) -> list[Artifact]:
 def train_cell(payload: dict[str, Any], shared: dict[str, Any], context: TrialContext) -> Record:
     """The train function of the cluster: run the cell on the data set it names (``shared`` maps data hash to data)."""
     cell: Cell = payload["cell"]
-    return run_cell(cell, shared[cell.data_hash], WithoutProgress(context), payload["started_by"])
-
-
-class WithoutProgress:
-    """A trial's context for the training loop, whose steps only show that it is at work."""
-
-    def __init__(self, context: TrialContext) -> None:
-        self.rank, self.world_size, self.device = context.rank, context.world_size, context.device
-        self.report, self.should_stop = context.report, context.should_stop
-        self.alive, self.leave_now = context.alive, context.leave_now
-
-    def progress(self, epoch: int, step: int, steps: int) -> None:
-        """A step is done."""
-        self.alive()
+    return run_cell(cell, shared[cell.data_hash], context, payload["started_by"])

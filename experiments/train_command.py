@@ -12,11 +12,10 @@ from typing import Any
 from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import write_json
-from altformer.training.config import selection_metric
 from cluster.preflight import check_out
 from cluster.work import Ended
 from experiments import provenance
-from experiments.cell import Cell, Machine, Record, make_cell, read_record, run_cell
+from experiments.cell import Cell, Machine, Record, finished_record, make_cell, run_cell
 from experiments.cell_lock import refuse_trained
 from experiments.compose import compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset, choose_device
@@ -100,8 +99,8 @@ def train_or_find(config: Config, name: str, args: argparse.Namespace) -> Traine
     machine, data = machine_of(args), load(config.dataset)
     check_fit(config, data)
     cell = make_cell(config, machine, data.identity, args.out, args.profile)
-    record = None if args.again else read_record(cell.folder)
-    if record and record["status"] in ("done", "diverged"):
+    record = None if args.again else finished_record(cell.folder)
+    if record is not None:
         print(f"{name}: this very run is finished; --again trains it anew")
     else:
         check_out(args.out)
@@ -151,8 +150,7 @@ def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> R
     started_by = provenance.started_by()
     work = work_of(cell, name, {"experiment": name}, started_by)
     tracker = tracker_of(args)
-    training, on_epoch = cell.config.training, partial(tracker.cell_epoch, work)
-    context = TrainProgress(cell.machine.device, training.epochs, name, on_epoch, selection_metric(training))
+    context = TrainProgress(cell.machine.device, cell.config.training, name, partial(tracker.cell_epoch, work))
     tracker.cell_started(work)
     ended = Ended("interrupted")
     try:

@@ -10,23 +10,23 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from altformer.training.config import TrainingConfig, selection_metric
 from altformer.training.context import BareContext
 from experiments import cell_lock
 
 
 class TrainProgress(BareContext):
-    """A bare context that shows epochs and steps and passes each epoch's metrics on; ``metric`` selects the epoch."""
+    """A bare context that shows epochs and steps, and passes each epoch's metrics on where there is ``on_epoch``."""
 
     def __init__(
         self,
         device: str,
-        epochs: int,
+        training: TrainingConfig,
         name: str,
-        on_epoch: Callable[[Mapping[str, float]], None],
-        metric: str = "val_mae",
+        on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
         super().__init__(device)
-        self.epochs, self.on_epoch, self.metric = epochs, on_epoch, metric
+        self.epochs, self.metric, self.on_epoch = training.epochs, selection_metric(training), on_epoch
         console = Console(file=sys.stderr)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -60,7 +60,8 @@ class TrainProgress(BareContext):
     def report(self, metrics: Mapping[str, float]) -> None:
         """Print one line and pass the metrics on."""
         self.tell(metrics)
-        self.on_epoch(metrics)
+        if self.on_epoch is not None:
+            self.on_epoch(metrics)
 
     def tell(self, metrics: Mapping[str, float], who: str = "") -> None:
         """Print one line, about ``who``."""

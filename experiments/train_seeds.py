@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from altformer.config import Config
 from altformer.errors import UserError
-from altformer.training.config import selection_metric
 from cluster.faults import kind_of_raised
 from cluster.preflight import check_out
 from cluster.work import Ended
@@ -68,10 +67,10 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
     from experiments.signals import sigterm_raises
     from experiments.train_progress import SeedProgress, TrainProgress
 
-    started_by, training = provenance.started_by(), cells[0].config.training
+    started_by = provenance.started_by()
     works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by) for cell in cells]
     tracker = tracker_of(args)
-    progress = TrainProgress(cells[0].machine.device, training.epochs, name, _untold, selection_metric(training))
+    progress = TrainProgress(cells[0].machine.device, cells[0].config.training, name)
     contexts = [
         SeedProgress(progress, cell.config.seed, partial(tracker.cell_epoch, work))
         for cell, work in zip(cells, works, strict=True)
@@ -100,10 +99,6 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
     if tracker.problem:
         print(tracker.problem)
     return records
-
-
-def _untold(metrics: Mapping[str, float]) -> None:
-    """Each seed tells its own."""
 
 
 def shown(records: Sequence[Record], step_minutes: int) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from ablations.plan import PlannedCell
 from altformer.data.traffic import TrafficData
 from altformer.training.checkpoint import last_curve
-from altformer.training.config import selection_metric
 from experiments.pace import load_of
 from experiments.train_progress import SeedProgress, TrainProgress
 
@@ -45,7 +44,7 @@ class SliceContext(TrainProgress):
     def __init__(self, name: str, cells: Sequence[PlannedCell], data: TrafficData, params: int, clock: Clock) -> None:
         first = cells[0].cell
         training = first.config.training
-        super().__init__(first.machine.device, training.epochs, name, lambda metrics: None, selection_metric(training))
+        super().__init__(first.machine.device, training, name)
         self._clock, self._load, self._seeds = clock, load_of(first.config, data, params), len(cells)
         self._batch = training.batch_size * training.gradient_accumulation_steps
         self._began = self._stepped = time.monotonic()  # when it was made, then the first step; the last step
