@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.folders import PLAN, read_plan
+from ablations.folders import PLAN, cells_folder, known_plan
 from ablations.plan import Plan, PlannedCell, settles
 from altformer.errors import UserError
 from experiments.cell import Record, read_record
@@ -60,11 +60,10 @@ def refuse_changed(plans: Iterable[Plan]) -> None:
 
 def _done_before(folder: Path) -> dict[tuple[str, int], Record]:
     """The records of the cells that were settled under a folder's last plan; nothing without one, or a broken one."""
-    try:
-        plan = read_plan(folder)
-    except UserError:
+    plan, cells = known_plan(folder), cells_folder(folder)
+    if plan is None:
         return {}
-    records = {(at.arm, at.seed): read_record(plan.cells_folder / at.cell_hash) for at in plan.cells}
+    records = {(at.arm, at.seed): read_record(cells / at.cell_hash) for at in plan.cells}
     return {key: record for key, record in records.items() if record and settles(record, plan.scheduler)}
 
 

@@ -1,4 +1,4 @@
-"""The folders of matrices below ``--out``, what their ``plan.json`` says in short, and where their cells are."""
+"""The folders of matrices below ``--out``, what their ``plan.json`` says, and where their cells are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
 
 from altformer.errors import UserError, unknown_name
 
@@ -17,36 +18,57 @@ TUNED = "tuned.json"
 CELLS = "cells"
 
 
-@dataclass(frozen=True)
-class Planned:
+class PlannedArm(BaseModel, frozen=True):
+    """An arm with the fields that it sets."""
+
+    name: str
+    settings: dict[str, Any]
+    is_baseline: bool
+
+
+class Planned(BaseModel, frozen=True):
     """One arm with one seed, by the hash of its cell."""
 
     arm: str
     seed: int
-    cell_hash: str
+    cell_hash: str = Field(pattern=r"^[0-9a-f]+$")
 
 
-@dataclass(frozen=True)
-class PlanOnDisk:
-    """What a ``plan.json`` says of its cells.
+class PlanOnDisk(BaseModel, frozen=True):
+    """What a ``plan.json`` says, as far as it is read again.
 
     ``scheduler`` is the rule as the records of cells it stops note it; ``members`` are the names of the folders beside
-    this one whose distinct cells these are.
+    this one whose distinct cells these are; ``looks`` the numbers of seeds at which a report was made with every cell
+    settled.
     """
 
-    folder: Path
-    title: str
+    schema_: Literal[2] = Field(alias="schema")
+    matrix: dict[str, Any]
+    arms: tuple[PlannedArm, ...]
+    cells: tuple[Planned, ...]
     dataset: str
     profile: str
-    objective: str
-    cells: tuple[Planned, ...]
     scheduler: dict[str, Any]
-    members: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
 
     @property
-    def cells_folder(self) -> Path:
-        """The folder of the cells' folders."""
-        return cells_folder(self.folder)
+    def title(self) -> str:
+        """The matrix's title, or its name."""
+        return str(self.matrix.get("title") or self.matrix.get("name"))
+
+    @property
+    def objective(self) -> str:
+        """The column of an epoch that cells are selected by."""
+        return str(self.matrix.get("objective"))
+
+    @property
+    def seeds(self) -> dict[str, set[int]]:
+        """The seeds of each arm."""
+        found: dict[str, set[int]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.arm, set()).add(cell.seed)
+        return found
 
 
 def cells_folder(matrix: Path) -> Path:
@@ -97,21 +119,18 @@ def read_plan(folder: Path) -> PlanOnDisk:
     """The plan of a matrix's folder; UserError where it is missing or damaged."""
     path = folder / PLAN
     try:
-        plan = json.loads(path.read_text())
-        matrix = plan["matrix"]
-        return PlanOnDisk(
-            folder=folder,
-            title=str(matrix.get("title") or matrix["name"]),
-            dataset=str(plan["dataset"]),
-            profile=str(plan["profile"]),
-            objective=str(matrix["objective"]),
-            cells=tuple(Planned(str(at["arm"]), int(at["seed"]), str(at["cell_hash"])) for at in plan["cells"]),
-            scheduler=dict(plan["scheduler"]),
-            members=tuple(map(str, plan.get("members", ()))),
-        )
+        return PlanOnDisk.model_validate_json(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{path}: damaged, or of another version of altformer; the command that ran the matrix writes it anew"
         ) from error
+
+
+def known_plan(folder: Path) -> PlanOnDisk | None:
+    """The plan of a matrix's folder, or None where it is missing or damaged."""
+    try:
+        return read_plan(folder)
+    except UserError:
+        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Futility
+from ablations.folders import known_plan
 from ablations.looks import UNDECIDED
 from ablations.plan import Plan
 from ablations.report_data import build_report
@@ -54,7 +54,7 @@ def only_undecided(plan: Plan, seeds: int) -> Plan:
     and after. UserError where there was none.
     """
     name = f"matrix '{plan.matrix.name}' on {plan.data.name}"
-    if plan.matrix.kind != "comparison" and read_earlier(plan.folder).seeds:
+    if plan.matrix.kind != "comparison" and known_plan(plan.folder):
         note = "A search has no verdicts, so --undecided gives none of its arms more seeds; --seeds alone does."
         fewer = {arm.name: _planned(plan, arm.name) for arm in plan.arms}
         return replace(_with_fewer(plan, fewer), notes=(*plan.notes, note))
@@ -103,8 +103,9 @@ def _settled(plan: Plan, arm: str) -> int:
 
 def _planned(plan: Plan, arm: str) -> int:
     """How many seeds an arm has, with those of the plan that was being run: all of a stopped arm are stopped."""
-    earlier = read_earlier(plan.folder).seeds.get(arm, frozenset())
-    return max(_settled(plan, arm), 1 + max(earlier, default=-1))
+    earlier = known_plan(plan.folder)
+    seeds = earlier.seeds.get(arm, ()) if earlier else ()
+    return max(_settled(plan, arm), 1 + max(seeds, default=-1))
 
 
 def _noted(plan: Plan) -> Plan:

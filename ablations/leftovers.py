@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.folders import CELLS, PLAN, TUNED, PlanOnDisk, all_matrices, read_plan
+from ablations.folders import CELLS, PLAN, TUNED, PlanOnDisk, all_matrices, cells_folder, read_plan
 from ablations.matrix_lock import holder, only_writer
 from ablations.plan import settles
 from altformer.errors import UserError
@@ -58,7 +58,7 @@ class Freed:
 
 def collect(folder: Path, dry_run: bool = False) -> Freed:
     """Remove what the matrix of a folder needs no longer; UserError without a plan that can be read."""
-    plan, freed = read_plan(folder), Freed(dry_run)
+    plan, cells, freed = read_plan(folder), cells_folder(folder), Freed(dry_run)
     if (held := holder(folder)) is not None:
         freed.left.append(f"it is being run ({held})")
         return freed
@@ -72,9 +72,9 @@ def collect(folder: Path, dry_run: bool = False) -> Freed:
         for path in [folder / "tune", *_interrupted(folder)]:  # of drivers that died
             if path.exists():
                 freed.remove(path)
-        open_cells = _open_cells(plan)
+        open_cells = _open_cells(plan, cells)
         for key in dict.fromkeys(at.cell_hash for at in plan.cells):
-            _collect_cell(plan.cells_folder / key, freed, is_finished=not open_cells)
+            _collect_cell(cells / key, freed, is_finished=not open_cells)
         if open_cells:
             which = "1 cell has" if open_cells == 1 else f"{open_cells} cells have"
             freed.left.append(f"it is not finished ({which} no result), so its checkpoints are kept")
@@ -125,8 +125,8 @@ def _can_go_on(folder: Path) -> bool:
     return not _has_result(folder) and (aside or any((folder / "checkpoints").glob("[!.]*")))
 
 
-def _open_cells(plan: PlanOnDisk) -> int:
-    records = {key: read_record(plan.cells_folder / key) for key in {at.cell_hash for at in plan.cells}}
+def _open_cells(plan: PlanOnDisk, cells: Path) -> int:
+    records = {key: read_record(cells / key) for key in {at.cell_hash for at in plan.cells}}
     return sum(record is None or not settles(record, plan.scheduler) for record in records.values())
 
 

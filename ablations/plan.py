@@ -19,7 +19,7 @@ from altformer.data.datasets import TrafficData
 from altformer.files import write_json
 from experiments.cell import FINISHED, Cell, Record, read_record
 
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 2  # that of PlanOnDisk
 
 
 @dataclass(frozen=True)

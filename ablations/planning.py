@@ -19,9 +19,8 @@ from ablations.arms import (
     varied_fields,
 )
 from ablations.candidates import Tuning
-from ablations.earlier_plan import read_earlier
 from ablations.early_stopping import Asha, Futility
-from ablations.folders import short_id
+from ablations.folders import known_plan, short_id
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell, is_settled
 from altformer.config import Config
@@ -100,9 +99,10 @@ def make_plan(
         return [PlannedCell(name, seed, cell, read_record(cell.folder)) for name, cell in made.items()]
 
     cells = [at for seed in range(first_seed, first_seed + seeds) for at in of_seed(seed)]
-    scheduler, earlier = _scheduler(matrix, profile, of_seed(0)), read_earlier(folder)
-    for seed in range(seeds, earlier.count if keep_seeds else seeds):
-        more = [at for at in of_seed(seed) if seed in earlier.seeds.get(at.arm, ())]
+    scheduler, earlier = _scheduler(matrix, profile, of_seed(0)), known_plan(folder)
+    kept = earlier.seeds if earlier and keep_seeds else {}
+    for seed in range(seeds, 1 + max(map(max, kept.values()), default=-1)):
+        more = [at for at in of_seed(seed) if seed in kept.get(at.arm, ())]
         if not all(is_settled(at, scheduler) for at in more):
             break
         cells += more
@@ -117,7 +117,7 @@ def make_plan(
         scheduler=scheduler,
         claimed_params=params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings),
         notes=notes,
-        looks=earlier.looks,
+        looks=earlier.looks if earlier else (),
         tuning=tuning,
     )
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablations.arms import Arm
 from ablations.cells import CellResult, read_cells
-from ablations.folders import PLAN, cells_folder
+from ablations.folders import PLAN, PlanOnDisk, cells_folder
 from ablations.matrix import Matrix, restore_matrix
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
@@ -44,26 +44,6 @@ class Reported:
     def report(self) -> ReportData:
         """The report's content."""
         return build_report(self.matrix, self.arms, self.results, self.info)
-
-
-class _PlannedArm(BaseModel):
-    name: str
-    settings: dict[str, Any]
-    is_baseline: bool
-
-
-class _PlannedCell(BaseModel):
-    arm: str
-    seed: int
-    cell_hash: str = Field(pattern=r"^[0-9a-f]+$")
-
-
-class _PlanFile(BaseModel):
-    schema_: Literal[2] = Field(alias="schema")
-    matrix: dict[str, Any]
-    arms: list[_PlannedArm]
-    cells: list[_PlannedCell]
-    members: tuple[str, ...] = ()
 
 
 class _RunFile(BaseModel):
@@ -101,7 +81,7 @@ def read_reported(folder: Path) -> Reported:
 
     UserError naming the file that is missing, damaged, or of another version.
     """
-    plan, run = _read(folder / PLAN, _PlanFile), _read(folder / RUN, _RunFile)
+    plan, run = _read(folder / PLAN, PlanOnDisk), _read(folder / RUN, _RunFile)
     cells = cells_folder(folder)
     if not cells.is_dir():
         raise UserError(f"{folder}: its cells are looked for in {cells}, which is not there")

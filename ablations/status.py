@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.events import FILE, Event, read_events
-from ablations.folders import Planned, PlanOnDisk, read_plan
+from ablations.folders import Planned, PlanOnDisk, cells_folder, known_plan, read_plan
 from ablations.matrix_lock import Holder, holder
 from cluster.eta import Row
 from cluster.tally import GOES_ON, Tally
@@ -101,6 +101,7 @@ class CellStatus:
 class MatrixStatus:
     """A matrix as it is now; ``eta`` and ``elapsed`` are seconds, of the run that trains its cells."""
 
+    folder: Path
     plan: PlanOnDisk
     state: State
     cells: Sequence[CellStatus]
@@ -134,17 +135,18 @@ def status_of(folder: Path, now: float | None = None) -> MatrixStatus:
     running = {at: held for at in runners if (held := holder(at)) is not None}
     sessions = sorted((one for own in by_runner.values() for one in own), key=lambda one: one.started)
     live = next((own[-1] for at, own in by_runner.items() if own and _is_of(own[-1], running.get(at))), None)
-    cells = [_cell_status(plan, at, sessions, live) for at in plan.cells]
+    where = cells_folder(folder)
+    cells = [_cell_status(plan, at, where / at.cell_hash, sessions, live) for at in plan.cells]
     held = next(iter(running.values()), None)
     notices = live.notices if live is not None else sessions[-1].notices if sessions else []
     if held is None:
         is_finished = all(cell.status in ("done", "diverged", "stopped") for cell in cells)
-        return MatrixStatus(plan, "finished" if is_finished else "not finished", cells, notices=notices)
+        return MatrixStatus(folder, plan, "finished" if is_finished else "not finished", cells, notices=notices)
     phase = "starts" if live is None else "writes its report" if live.has_ended else ""
     if live is None or live.has_ended:
-        return MatrixStatus(plan, "running", cells, held, phase, notices=notices)
+        return MatrixStatus(folder, plan, "running", cells, held, phase, notices=notices)
     live.now = now
-    return MatrixStatus(plan, "running", cells, held, phase, now - live.started, live.tally.eta(), notices)
+    return MatrixStatus(folder, plan, "running", cells, held, phase, now - live.started, live.tally.eta(), notices)
 
 
 def _is_of(session: Session, held: Holder | None) -> bool:
@@ -159,16 +161,14 @@ def _runs_over_several(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.resolve().parent.glob(f"*/{FILE}")):
         if path.parent == folder.resolve():
             continue
-        try:
-            plan = json.loads((path.parent / "plan.json").read_text())
-            if folder.resolve().name in plan.get("members", ()):
-                yield path.parent
-        except (OSError, ValueError, AttributeError, TypeError):
-            continue
+        plan = known_plan(path.parent)
+        if plan is not None and folder.resolve().name in plan.members:
+            yield path.parent
 
 
-def _cell_status(plan: PlanOnDisk, at: Planned, sessions: Sequence[Session], live: Session | None) -> CellStatus:
-    folder = plan.cells_folder / at.cell_hash
+def _cell_status(
+    plan: PlanOnDisk, at: Planned, folder: Path, sessions: Sequence[Session], live: Session | None
+) -> CellStatus:
     record = read_record(folder)
     told = [one for one in sessions if at.cell_hash in one.tally.rows]
     row = told[-1].tally.rows[at.cell_hash] if told else None

@@ -108,7 +108,7 @@ def _print_matrix(status: MatrixStatus) -> None:
     for at, text in status.notices[-LAST_NOTICES:]:
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} {one_line(text)}")
     print(_totals(status))
-    print(f"Results: {plan.folder}")
+    print(f"Results: {status.folder}")
 
 
 def _print_list(found: list[MatrixStatus]) -> None:
@@ -123,7 +123,7 @@ def _print_list(found: list[MatrixStatus]) -> None:
         table.add_column(title, overflow="fold")
     for status in found:
         seen = "-" if status.seen is None else f"{duration(max(now - status.seen, 0.0))} ago"
-        table.add_row(Text(status.plan.folder.name), status.state, _counts(status), seen)
+        table.add_row(Text(status.folder.name), status.state, _counts(status), seen)
     Console().print(table)
 
 
@@ -161,7 +161,7 @@ def _totals(status: MatrixStatus) -> str:
 def _content(status: MatrixStatus) -> dict[str, Any]:
     """As scripts get it; times in seconds since 1970."""
     return {
-        "folder": str(status.plan.folder.resolve()),
+        "folder": str(status.folder.resolve()),
         "title": status.plan.title,
         "dataset": status.plan.dataset,
         "profile": status.plan.profile,
