@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import threading
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from cluster.connection import authenticate, listens
+from cluster.errors import ClusterError
+from cluster.gcs import asked
 
 ANSWER_SECONDS = 5
 
@@ -29,26 +28,14 @@ def running_dashboards(address: str | None = None) -> dict[str, str]:
 
 def _dashboard(cluster: str) -> str | None:
     """The cluster's dashboard, if the cluster answers in time and something listens at the address it gives."""
-    if not listens(cluster):
-        return None
-    answer: SimpleQueue[str | None] = SimpleQueue()
-    # Ray tries for 40 seconds where something else listens.
-    threading.Thread(target=lambda: answer.put(_told_by(cluster)), daemon=True).start()
-    try:
-        address = answer.get(timeout=ANSWER_SECONDS)
-    except Empty:
-        return None
-    return f"http://{address}" if address and listens(address) else None
-
-
-def _told_by(cluster: str) -> str | None:
-    """What the cluster's own store says of its dashboard."""
-    raylet: Any = importlib.import_module("ray._raylet")  # compiled: its types are not to be seen
     from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
 
+    def noted(head: Any) -> str:
+        found = head.internal_kv_get(DASHBOARD_ADDRESS.encode(), KV_NAMESPACE_DASHBOARD, timeout=ANSWER_SECONDS)
+        return str(found.decode()) if found else ""
+
     try:
-        store = raylet.GcsClient(address=cluster)
-        found = store.internal_kv_get(DASHBOARD_ADDRESS.encode(), KV_NAMESPACE_DASHBOARD, timeout=ANSWER_SECONDS)
-    except Exception:  # Ray has no one error for a cluster that does not answer or does not know us
+        address = asked(cluster, noted, ANSWER_SECONDS)
+    except ClusterError:
         return None
-    return str(found.decode()) if found else None
+    return f"http://{address}" if address and listens(address) else None

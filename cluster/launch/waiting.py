@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from cluster.connection import authenticate, listens
+from cluster.connection import authenticate
 from cluster.errors import ClusterError
+from cluster.gcs import asked
 
 _LOOK_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
@@ -42,32 +41,9 @@ def wait_for_nodes(address: str, nodes: int, seconds: float, check: Callable[[],
 
 def _alive(address: str) -> int | None:
     """How many nodes live, as the head says; None when it says nothing in time. ClusterError when it refuses us."""
-    if not listens(address, _ANSWER_SECONDS):
-        return None
-    answer: SimpleQueue[int | ClusterError | None] = SimpleQueue()
-    # Ray tries for 40 seconds where something else listens.
-    threading.Thread(target=lambda: answer.put(_told_by(address)), daemon=True).start()
-    try:
-        told = answer.get(timeout=_ANSWER_SECONDS)
-    except Empty:
-        return None
-    if isinstance(told, ClusterError):
-        raise told
-    return told
 
+    def count(head: Any) -> int:
+        states = importlib.import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.GcsNodeState
+        return len(head.get_all_node_info(timeout=_ANSWER_SECONDS, state_filter=states.ALIVE))
 
-def _told_by(address: str) -> int | ClusterError | None:
-    import ray.exceptions
-
-    raylet: Any = importlib.import_module("ray._raylet")  # compiled: its types are not to be seen
-    states = importlib.import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.GcsNodeState
-    try:
-        found = raylet.GcsClient(address=address).get_all_node_info(timeout=_ANSWER_SECONDS, state_filter=states.ALIVE)
-    except ray.exceptions.AuthenticationError:
-        return ClusterError(
-            f"{address}: the cluster there has another token than the one known here; set RAY_AUTH_TOKEN_PATH to a "
-            "file with its token"
-        )
-    except Exception:  # Ray has no one error for a cluster that does not answer
-        return None
-    return len(found)
+    return asked(address, count, _ANSWER_SECONDS)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import threading
 import time
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from cluster.connection import authenticate, listens
 from cluster.errors import ClusterError
+from cluster.gcs import asked
 
 #: In the folder of the head's session; Ray's own constant for it is private.
 FILE = "prom_metrics_service_discovery.json"
@@ -65,22 +63,13 @@ def _the_cluster(address: str) -> str:
 
 def _session_of(cluster: str) -> Path | None:
     """The head's folder of the cluster's session, if the cluster answers in time."""
-    if not listens(cluster):
-        return None
-    answer: SimpleQueue[Path | None] = SimpleQueue()
-    # Ray tries for 40 seconds where something else listens.
-    threading.Thread(target=lambda: answer.put(_told_by(cluster)), daemon=True).start()
-    try:
-        return answer.get(timeout=ANSWER_SECONDS)
-    except Empty:
-        return None
 
+    def folders(head: Any) -> list[Path]:
+        nodes = head.get_all_node_info(timeout=ANSWER_SECONDS).values()
+        return [Path(node.session_dir) for node in nodes if node.is_head_node and node.session_dir]
 
-def _told_by(cluster: str) -> Path | None:
-    raylet: Any = importlib.import_module("ray._raylet")  # compiled: its types are not to be seen
     try:
-        nodes = raylet.GcsClient(address=cluster).get_all_node_info(timeout=ANSWER_SECONDS).values()
-        heads = [Path(node.session_dir) for node in nodes if node.is_head_node and node.session_dir]
-    except Exception:  # Ray has no one error for a cluster that does not answer or does not know us
+        found = asked(cluster, folders, ANSWER_SECONDS)
+    except ClusterError:
         return None
-    return heads[-1] if heads else None
+    return found[-1] if found else None
