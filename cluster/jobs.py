@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.connection import authenticate, listens
+from cluster.environment import QUIET, variables
 from cluster.errors import ClusterError
 from cluster.job_upload import Upload
 from cluster.listening import address_of, in_address, is_loopback
@@ -29,9 +30,7 @@ STOP_SECONDS = 60  # for a job to leave with its checkpoints, then Ray kills it
 
 # For the job's command and, through it, for every process of ours on the cluster.
 ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    **QUIET,
     # Read by the job's supervisor, a Ray process whose environment this is too. Ray's own: SIGTERM, and 3 seconds.
     "RAY_JOB_STOP_SIGNAL": "SIGINT",
     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
@@ -171,7 +170,8 @@ def connect_jobs(given: str | None = None) -> Jobs:
     if not listens(f"{in_address(str(parts.hostname))}:{port}"):
         raise ClusterError(f"nothing answers at {address}; {_PORT_HINT}")
     authenticate(create_token=False)
-    with _in_one_sentence(address), _only_this(address):
+    # Ray's client takes the address in its environment variable, or else $RAY_ADDRESS, whatever it is given.
+    with _in_one_sentence(address), variables({"RAY_API_SERVER_ADDRESS": address}):
         return Jobs(_client(address), address)
 
 
@@ -214,21 +214,6 @@ def _client(address: str) -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)
     # requests finds a certificate authority of one's own by this variable, what follows logs does not
     return Client(address, verify=os.environ.get("REQUESTS_CA_BUNDLE") or True)
-
-
-@contextlib.contextmanager
-def _only_this(address: str) -> Iterator[None]:
-    """Ray's client takes the address in its environment variable, or else $RAY_ADDRESS, whatever it is given."""
-    name = "RAY_API_SERVER_ADDRESS"
-    before = os.environ.get(name)
-    os.environ[name] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from ray import tune
 
 from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection, quiet
+from cluster.environment import variables
 from cluster.errors import ClusterError
 from cluster.guard import Guard
 from cluster.hangs import Patience
@@ -173,7 +173,7 @@ def _run(
     with (
         # Tune's own files are the driver's alone, and must not be lost where `storage` is full.
         tempfile.TemporaryDirectory(prefix="altformer-", ignore_cleanup_errors=True) as own,
-        _environment({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
+        variables({**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max(queue.slots, 1))}),
         is_loss_of_one_trial(),
         nodes.watched(),
         watch.interruption.handled(mailbox, rules.grace_seconds),
@@ -258,17 +258,3 @@ def _settle(resources: Resources) -> None:
             release_groups()
             return
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from cluster.environment import QUIET
 from cluster.errors import ClusterError
 from cluster.file_lock import lock_file
 
@@ -17,13 +18,12 @@ DATABASE = "mlflow.db"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
 # MLflow waits 120 s and tries again for 4 minutes; events are kept on disk here, so giving up early costs nothing.
-# Pickled models are never read. A value the user has set stays.
+# A value the user has set stays.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each run that ends, amid the progress
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    **QUIET,
 }
 
 

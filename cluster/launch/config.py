@@ -11,6 +11,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from cluster.environment import QUIET
+
 # Set by the renderers, which know where the cluster is and which folder its nodes share.
 _OWN_OPTIONS = ("--address", "--out")
 
@@ -163,10 +165,5 @@ class ClusterConfig(_Strict):
     @property
     def variables(self) -> dict[str, str]:
         """Environment variables of every process on the cluster: authentication on, telemetry off, where data are."""
-        return {
-            "ALTFORMER_DATA": f"{self.storage}/data",
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "RAY_AUTH_MODE": "token",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
+        given = {"ALTFORMER_DATA": f"{self.storage}/data", "RAY_AUTH_MODE": "token", **QUIET}
+        return dict(sorted(given.items()))

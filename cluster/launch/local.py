@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.connection import authenticate
+from cluster.environment import QUIET
 from cluster.errors import ClusterError
 from cluster.launch import local_state
 from cluster.launch.local_state import State
@@ -32,10 +33,8 @@ _STORE_BYTES = (100_000_000, 2_000_000_000)  # at least, at most
 
 _VARIABLES = {
     "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` need not wait for nodes to be emptied
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    **QUIET,
 }
 
 
