@@ -18,6 +18,7 @@ from ablations.surroundings import (
     check_before_training,
     connect,
     given_seeds,
+    mlflow_out,
     ray_address,
     settle,
     slots,
@@ -129,9 +130,8 @@ def _tune(
     from ablations.tuned_arms import run_tuning
 
     expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
-    mlflow_out = None if args.no_mlflow else args.out
     code = 0
-    for finished in run_tuning(drafts, partial(connect, None), mlflow_out, connection, budget, expected):
+    for finished in run_tuning(drafts, partial(connect, None), mlflow_out(args), connection, budget, expected):
         print_end(finished)
         if finished.problem:
             print(f"Attention: {finished.problem}.")
@@ -177,9 +177,8 @@ def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any
     from ablations.summary import print_finished
 
     finished: list[Any] = []
-    mlflow_out = None if args.no_mlflow else args.out
     for place, group in enumerate(groups, 1):
-        finished.append(run_group(group, partial(connect, None), mlflow_out, connection, budget))
+        finished.append(run_group(group, partial(connect, None), mlflow_out(args), connection, budget))
         print_finished(finished[-1])
         budget = budget.after(finished[-1].spent)
         if finished[-1].interrupted or finished[-1].budget or finished[-1].halted:

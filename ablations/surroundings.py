@@ -90,6 +90,12 @@ def with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
     return matrix.changed(changes)
 
 
+def mlflow_out(args: argparse.Namespace) -> Path | None:
+    """The folder that MLflow's files go below; None: nothing is logged."""
+    out: Path = args.out
+    return None if args.no_mlflow else out
+
+
 def given_seeds(args: argparse.Namespace) -> int | None:
     """How many seeds the command line asks for, if it does; UserError for none."""
     if args.seeds is not None and args.seeds < 1:

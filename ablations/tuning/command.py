@@ -16,6 +16,7 @@ from ablations.surroundings import (
     given_resources,
     given_retries,
     given_seeds,
+    mlflow_out,
     ray_address,
     settle,
     slots,
@@ -118,9 +119,7 @@ class Session:
         print_plan(plan, self.slots())
         if plan.to_run and self._connection is None:
             self._connection = self._stack.enter_context(connect(None))
-        finished = run_plan(
-            plan, lambda: connect(None), None if self._args.no_mlflow else self._args.out, self._connection
-        )
+        finished = run_plan(plan, lambda: connect(None), mlflow_out(self._args), self._connection)
         print_result(finished)
         self.ray_gone = finished.outcome is not None and finished.outcome.cluster_lost
         return finished
