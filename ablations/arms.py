@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 from ablations.matrix import Matrix
 from altformer.errors import UserError, unknown_name
 from experiments.compose import fields_of
-from experiments.fields import locate
+from experiments.fields import WINDOWS, leaf, locate, overlap
 
 Resolved = TypeVar("Resolved")
-WINDOWS = frozenset({"input_len", "output_len", "val_stride", "test_stride"})  # what readings do not depend on
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def refuse_set_tuned(matrix: Matrix, fields: Iterable[str]) -> None:
     """UserError where ``--set`` names a field of ``tune_per_arm``, as of one that an arm sets."""
     for field in fields:
         for name, path in tuned_fields(matrix).items():
-            if _overlap(locate(field, "--set"), path):
+            if overlap(locate(field, "--set"), path):
                 raise UserError(
                     f"--set {field}: every arm is tuned over {name} ({matrix.where('tune_per_arm', name)}); change it "
                     "there"
@@ -105,7 +104,7 @@ def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
     for arm in arms:
         own = fields_of(arm.settings, arm.where)
         for field, path in asked.items():
-            if any(_overlap(path, other) for other in own):
+            if any(overlap(path, other) for other in own):
                 raise UserError(
                     f"--set {field}: arm '{arm.name}' sets this field itself ({arm.where}); change it there"
                 )
@@ -127,7 +126,7 @@ def refuse_other_data(arms: Iterable[Arm]) -> None:
 
 def spell(settings: Mapping[str, Any], between: str = ",") -> str:
     """Settings in short, by leaf name: ``lr=0.001,dropout=0.1``."""
-    return between.join(f"{path.rpartition('.')[2]}={_text(value)}" for path, value in settings.items())
+    return between.join(f"{leaf(path)}={_text(value)}" for path, value in settings.items())
 
 
 Draft = tuple[str, dict[str, Any], str]
@@ -161,7 +160,7 @@ def _named_arms(matrix: Matrix) -> Iterator[Draft]:
 
 def _label(matrix: Matrix, settings: Mapping[str, Any]) -> str:
     """The arm's name from its values: by the template where it has all fields of it, else ``field=value,...``."""
-    leaves = {path.rpartition(".")[2]: _text(value) for path, value in settings.items()}
+    leaves = {leaf(path): _text(value) for path, value in settings.items()}
     fields = _label_fields(matrix)
     if matrix.labels and fields <= leaves.keys():
         return matrix.labels.format(**leaves)
@@ -184,7 +183,7 @@ def _label_fields(matrix: Matrix) -> set[str]:
 
 
 def _refuse_unused_label_fields(matrix: Matrix) -> None:
-    blocks = [{path.rpartition(".")[2] for path in block} for block in (*matrix.grid, *matrix.zip)]
+    blocks = [{leaf(path) for path in block} for block in (*matrix.grid, *matrix.zip)]
     fields = _label_fields(matrix)
     known = set().union(*blocks) if blocks else set()
     for field in sorted(fields - known):
@@ -248,10 +247,10 @@ def _refuse_bad_tuning(matrix: Matrix, arms: Sequence[Arm]) -> None:
     for name, path in tuned.items():
         where = matrix.where("tune_per_arm", name)
         for other, its_path in tuned.items():
-            if other != name and _overlap(path, its_path):
+            if other != name and overlap(path, its_path):
                 raise UserError(f"{where}: tune_per_arm: '{other}' and '{name}' are one field; keep one of them")
         for setter, settings, place in setters:
-            if any(_overlap(path, own) for own in fields_of(settings, place)):
+            if any(overlap(path, own) for own in fields_of(settings, place)):
                 raise UserError(
                     f"{where}: tune_per_arm: {name} is set by {setter} itself ({place}); a field is either set or tuned"
                 )
@@ -263,11 +262,6 @@ def _refuse_value_twice(values: Any, place: str) -> None:
     for value in spelled:
         if spelled.count(value) > 1:
             raise UserError(f"{place}: the value {value} is given twice")
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether two dotted paths are one field, or one of them is a section with the other in it."""
-    return f"{one}.".startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _canonical(arm: Arm) -> str:

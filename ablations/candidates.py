@@ -15,6 +15,7 @@ from typing import Any
 from ablations.arms import Arm, expand, spell
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
+from experiments.fields import leaf
 
 TUNING_SEED = 1000  # none of a comparison's, which are 0..N-1
 
@@ -63,7 +64,7 @@ class Tuning:
     @property
     def note(self) -> str:
         """How the values were chosen, and what every candidate reached."""
-        among = " x ".join(f"{name.rpartition('.')[2]} in {_listed(values)}" for name, values in self.lists.items())
+        among = " x ".join(f"{leaf(name)} in {_listed(values)}" for name, values in self.lists.items())
         arms = "; ".join(f"{arm}: {', '.join(map(self._reached, tried))}" for arm, tried in self.tried.items())
         return (
             f"Every arm, the baseline too, was tuned before the comparison over {among}: one cell for each with seed "
@@ -89,7 +90,7 @@ class Tuning:
             ]
             if at_end:
                 found.append(
-                    f"The best {field.rpartition('.')[2]} is at the end of the list {_listed(values)} for "
+                    f"The best {leaf(field)} is at the end of the list {_listed(values)} for "
                     f"{', '.join(at_end)}: a better one may lie beyond it, so widen the list."
                 )
         return tuple(found)

@@ -11,6 +11,7 @@ from ablations.folders import PLAN, cells_folder, known_plan
 from ablations.plan import Plan, PlannedCell, settles
 from altformer.errors import UserError
 from experiments.cell import Record, read_record
+from experiments.fields import flat
 from experiments.provenance import sources_hash
 
 PLACES = ("dataset.path", "dataset.graph")  # no part of a cell's identity
@@ -44,7 +45,7 @@ def reruns(plan: Plan) -> list[Rerun]:
         record = before.get((at.arm, at.seed))
         if record is None:
             record = beside.get((at.arm, at.seed))
-            if record is None or _flat(record["config"]) != _flat(_config(at)):
+            if record is None or _fields(record["config"]) != _fields(_config(at)):
                 continue
         if record["cell_hash"] != at.cell.hash:
             found.setdefault(" and ".join(_differences(record, at)), []).append(at)
@@ -78,7 +79,7 @@ def _beside(plan: Plan) -> dict[tuple[str, int], Record]:
 
 def _differences(record: Mapping[str, Any], at: PlannedCell) -> Iterator[str]:
     """What of a cell's identity is another now, in words."""
-    before, now = _flat(record["config"]), _flat(_config(at))
+    before, now = _fields(record["config"]), _fields(_config(at))
     fields = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if fields:
         shown = [f"{name} {_shown(before, name)} -> {_shown(now, name)}" for name in fields[:FEW]]
@@ -101,15 +102,9 @@ def _config(at: PlannedCell) -> dict[str, Any]:
     return config
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields by their dotted paths, without those that say where files are."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return {name: value for name, value in flat.items() if name not in PLACES}
+    return {name: value for name, value in flat(config).items() if name not in PLACES}
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.arms import WINDOWS
 from ablations.budget_options import add_budget, given_budget, refuse_gpu_hours
 from ablations.matrix import Matrix, load_matrices
 from ablations.surroundings import (
@@ -30,6 +29,7 @@ from cluster.budget import NO_BUDGET, Budget, Spent
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
+from experiments.fields import WINDOWS
 from experiments.signals import sigterm_raises
 
 PROBE_SECONDS = 60.0  # for all arms of a data set together; those not reached are guessed from the others

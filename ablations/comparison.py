@@ -14,6 +14,7 @@ from ablations.reported import read_reported
 from ablations.statistics import Comparison, Summary, compare_all, summarise
 from altformer.errors import UserError, unknown_name
 from experiments.cell import read_record
+from experiments.fields import flat
 from experiments.runs import find_folder
 
 SCORES = ("val_mae", "test_mae", "test_rmse", "test_mape")
@@ -120,15 +121,6 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
     )
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings by dotted path, their values as text."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        path = f"{prefix}.{key}" if prefix else key
-        found |= flat(value, path) if isinstance(value, Mapping) and value else {path: str(value)}
-    return found
-
-
 def _splits(name: str) -> Iterator[tuple[str, str]]:
     """Every way to read a name as matrix and arm: both may have colons."""
     places = [place for place, mark in enumerate(name) if mark == ":"]
@@ -179,7 +171,7 @@ def _row(column: str, a: Mapping[int, float], b: Mapping[int, float], *, paired:
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], *, seed: bool) -> Iterator[tuple[str, str, str]]:
     """Fields of the configuration that differ; the seed only between cells, as arms have several."""
-    ours, theirs = (flat(record["config"]) for record in (a, b))
+    ours, theirs = ({path: str(value) for path, value in flat(record["config"]).items()} for record in (a, b))
     for path in dict.fromkeys([*ours, *theirs]):
         if ours.get(path) != theirs.get(path) and (seed or path != "seed"):
             yield path, ours.get(path, MISSING), theirs.get(path, MISSING)

@@ -19,6 +19,7 @@ from ablations.cells import CellResult, by_seed
 from ablations.looks import alpha_of
 from ablations.matrix import Matrix
 from ablations.statistics import Comparison, compare_all
+from experiments.fields import leaf
 
 Levels = tuple[Any, Any]
 BySeed = dict[int, float]
@@ -91,7 +92,7 @@ def _main(table: Mapping[Levels, BySeed], base: Levels, factors: tuple[str, str]
             ]
             seeds = next(iter(table.values()))
             own = {seed: sum(table[one][seed] - table[two][seed] for one, two in pairs) / len(pairs) for seed in seeds}
-            yield f"main effect of {_leaf(factor)}", f"{level} against {base[place]}", own
+            yield f"main effect of {leaf(factor)}", f"{level} against {base[place]}", own
 
 
 def _interactions(
@@ -105,15 +106,11 @@ def _interactions(
             seed: (table[a, b][seed] - table[base[0], b][seed]) - (table[a, base[1]][seed] - base_value)
             for seed, base_value in table[base].items()
         }
-        yield "interaction", f"{_leaf(factors[0])} {a} with {_leaf(factors[1])} {b}", own
+        yield "interaction", f"{leaf(factors[0])} {a} with {leaf(factors[1])} {b}", own
 
 
 def _unique(levels: Iterator[Any]) -> list[Any]:
     return list(dict.fromkeys(levels))
-
-
-def _leaf(field: str) -> str:
-    return field.rpartition(".")[2]
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ from ablations.report_facts import Facts
 from ablations.report_sections import judged_by
 from altformer.files import write_text
 from experiments.compose import profile_layer
+from experiments.fields import leaf
 
 if TYPE_CHECKING:
     from ablations.running import Finished
@@ -90,7 +91,7 @@ def _sections(folder: Path, cover: Cover, chapters: Sequence[Chapter]) -> Iterat
 def _what_quick_means() -> str:
     """The profile in one sentence, from its file."""
     values = profile_layer("quick").values
-    shown = ", ".join(f"{path.rpartition('.')[2]} {_plain(value)}" for path, value in values.items())
+    shown = ", ".join(f"{leaf(path)} {_plain(value)}" for path, value in values.items())
     return escape(
         f"Quick is sized for a CPU: {shown}, except where a matrix or --set says otherwise. That is a small "
         "model after a few steps of training, scored on some of the windows: it shows that everything runs, and "

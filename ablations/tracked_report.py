@@ -9,6 +9,7 @@ from typing import Any
 from ablations.arms import Arm, varied_fields
 from ablations.report_data import ReportData
 from cluster.work import Scalar
+from experiments.fields import leaf
 
 Artifact = tuple[Path, str]
 
@@ -52,7 +53,7 @@ def varied_params(arms: Iterable[Arm], params: Mapping[str, Mapping[str, Scalar]
     fields = varied_fields(arms)
     paths = dict.fromkeys(path for own in params.values() for path in own if _is_below(path, fields))
     differing = [path for path in paths if len({str(own.get(path)) for own in params.values()}) > 1]
-    leaves = [path.rpartition(".")[2] for path in differing]
+    leaves = [leaf(path) for path in differing]
     names = {path: leaf if leaves.count(leaf) == 1 else path for path, leaf in zip(differing, leaves, strict=True)}
     return {
         arm: {"arm": arm, **{f"arm.{name}": own[path] for path, name in names.items() if path in own}}

@@ -23,6 +23,7 @@ from altformer.files import write_text
 from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection
 from experiments.cell import Machine
+from experiments.fields import leaf
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _write_candidates(draft: Draft, data: ReportData, folder: Path) -> Path:
     """``report.md`` of a tuning phase: the candidates by validation alone, since the test set has no say in it."""
     choice = draft.choice()
     assert choice is not None
-    fields = [name.rpartition(".")[2] for name in choice.lists]
+    fields = [leaf(name) for name in choice.lists]
     rows = [
         [
             arm,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from altformer.config import Config
 from altformer.errors import UserError, unknown_name
-from experiments.fields import SECTIONS, leaf_paths, locate
+from experiments.fields import SECTIONS, WINDOWS, leaf, leaf_paths, locate, overlap
 from experiments.mistakes import rule_of, shortened
 from experiments.yaml_file import parse_yaml, read_yaml
 
@@ -62,7 +62,7 @@ class Layer:
             for path in [path for path in self.values if path.startswith("model.")]:
                 del self.values[path]
         for path, value in other.values.items():
-            if not any(_overlap(path, skipped) for skipped in skip):
+            if not any(overlap(path, skipped) for skipped in skip):
                 self.set(path, value, other.places[path])
 
 
@@ -236,8 +236,7 @@ def _model_section(value: Any) -> Any:
 
 def _replace_dataset(layer: Layer, name: str) -> None:
     """Name another data set; what described the file of the old one goes, the windows stay."""
-    windows = ("input_len", "output_len", "val_stride", "test_stride")
-    kept = {f"dataset.{field}" for field in windows}
+    kept = {f"dataset.{field}" for field in WINDOWS}
     if layer.values.get("dataset") == name or layer.values.get("dataset.name") == name:
         return
     for path in [path for path in layer.values if path.split(".")[0] == "dataset" and path not in kept]:
@@ -263,7 +262,7 @@ def _explain(problem: Any, layer: Layer) -> str:
             chosen = chosen.get("type") if isinstance(chosen, dict) else chosen
             chosen = layer.model_type if section == "model" else chosen
             return f"{place}: {path} does not apply to {section} '{chosen}'"
-        valid = [at.rpartition(".")[2] for at in known if at.rpartition(".")[0] == section]
+        valid = [leaf(at) for at in known if at.rpartition(".")[0] == section]
         return str(unknown_name("field", parts[-1], valid, place))
     if problem["type"] == "union_tag_invalid":
         valid = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
@@ -279,14 +278,10 @@ def _explain(problem: Any, layer: Layer) -> str:
 def _place_of_named(message: str, section: str, layer: Layer) -> str:
     """Where the first field of a section stands that a rule over several of its fields names."""
     named = re.findall(r"\w+", message)
-    below = {at.rpartition(".")[2]: place for at, place in layer.places.items() if at.startswith(f"{section}.")}
+    below = {leaf(at): place for at, place in layer.places.items() if at.startswith(f"{section}.")}
     return next((below[name] for name in named if name in below), "")
 
 
 def _upwards(path: str) -> list[str]:
     parts = path.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")

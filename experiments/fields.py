@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, get_args
 
@@ -12,6 +12,29 @@ from altformer.schema import Strict
 
 OWN_OPTIONS = "model.options."  # of a user's own model, which alone knows their names
 SECTIONS = tuple(name for name in Config.model_fields if name != "seed")
+
+
+#: The fields of a data set that its readings do not depend on.
+WINDOWS = ("input_len", "output_len", "val_stride", "test_stride")
+
+
+def leaf(path: str) -> str:
+    """The last word of a dotted path."""
+    return path.rpartition(".")[2]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two dotted paths are one field, or one of them is a section with the other in it."""
+    return f"{one}.".startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings by dotted path; an empty one is a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        found |= flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return found
 
 
 def locate(name: str, where: str = "") -> str:
@@ -27,11 +50,9 @@ def locate(name: str, where: str = "") -> str:
     ends = {path for path in {*leaves.values(), *_types()} if path.endswith(f".{name}")}
     if len(ends) == 1:
         return ends.pop()
-    section, _, leaf = name.rpartition(".")
-    known = (
-        [path.rpartition(".")[2] for path in leaves.values() if path.startswith(f"{section}.")] if section else leaves
-    )
-    raise unknown_name("field", leaf if section and known else name, known or leaves, where)
+    section, _, last = name.rpartition(".")
+    known = [leaf(path) for path in leaves.values() if path.startswith(f"{section}.")] if section else leaves
+    raise unknown_name("field", last if section and known else name, known or leaves, where)
 
 
 @cache
@@ -39,11 +60,9 @@ def leaf_paths() -> dict[str, str]:
     """Leaf name -> dotted path, for every field of every section; ``name`` and ``path`` of the data set included."""
     leaves: dict[str, str] = {}
     for path in _paths(Config, ""):
-        leaf = path.rpartition(".")[2]
-        if leaf == "type":
-            continue
-        if leaves.setdefault(leaf, path) != path:
-            raise AssertionError(f"leaf name {leaf} stands for both {leaves[leaf]} and {path}")
+        name = leaf(path)
+        if name != "type" and leaves.setdefault(name, path) != path:
+            raise AssertionError(f"leaf name {name} stands for both {leaves[name]} and {path}")
     return leaves
 
 

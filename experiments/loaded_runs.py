@@ -13,9 +13,8 @@ from altformer.errors import UserError
 from altformer.evaluate import Forecaster, score
 from altformer.loaded import load_model
 from experiments import provenance
+from experiments.fields import WINDOWS
 from experiments.runs import Run
-
-_WINDOWS = ("input_len", "output_len", "val_stride", "test_stride")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"({first.record['data_hash'][:16]}), {run.hash} of {run.record['dataset']} "
                 f"({run.record['data_hash'][:16]})"
             )
-        for name in _WINDOWS:
+        for name in WINDOWS:
             one, other = (each.record["config"]["dataset"][name] for each in (first, run))
             if one != other:
                 raise UserError(f"runs of different windows: {first.hash} has {name} {one}, {run.hash} has {other}")

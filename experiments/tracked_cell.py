@@ -10,6 +10,7 @@ from altformer.scores import flatten
 from cluster.work import TrialContext, Work
 from experiments.cell import Cell, Record, run_cell
 from experiments.cell_log import LOG
+from experiments.fields import flat
 from experiments.provenance import commit_tags
 
 Artifact = tuple[Path, str]
@@ -38,18 +39,10 @@ def work_of(cell: Cell, name: str, tags: Mapping[str, str], started_by: Mapping[
 
 def flat_params(cell: Cell) -> dict[str, str | int | float | bool | None]:
     """Every field of the configuration by its dotted path, and the machine's part of the cell's identity."""
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                add(f"{prefix}.{key}" if prefix else key, item)
-        else:
-            flat[prefix] = str(value) if isinstance(value, list | tuple) else value
-
-    add("", cell.config.model_dump(mode="json"))
+    fields = flat(cell.config.model_dump(mode="json"))
+    texts = {path: str(value) if isinstance(value, list | tuple | dict) else value for path, value in fields.items()}
     machine = {"device": cell.machine.device, "threads": cell.machine.threads, "workers": cell.machine.workers}
-    return {**flat, **machine}
+    return {**texts, **machine}
 
 
 def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:

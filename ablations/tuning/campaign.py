@@ -20,7 +20,7 @@ from altformer.errors import UserError
 from altformer.training.config import TrainingConfig
 from experiments.cell import Machine
 from experiments.compose import compose, settings_layer
-from experiments.fields import locate
+from experiments.fields import leaf, locate
 
 Settings = dict[str, Any]
 
@@ -240,7 +240,7 @@ def _without_titles(plan: Settings) -> Settings:
 
 def field_names(settings: Mapping[str, Any]) -> str:
     """Settings in one line, by their short names."""
-    return ", ".join(f"{locate(path).rpartition('.')[2]}={_short(value)}" for path, value in settings.items())
+    return ", ".join(f"{leaf(locate(path))}={_short(value)}" for path, value in settings.items())
 
 
 def _short(value: Any) -> str:

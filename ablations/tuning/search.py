@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from altformer.errors import UserError
 from altformer.schema import Strict
+from experiments.fields import leaf
 
 DIGITS = 3  # significant ones of a proposed number without a step: enough for a learning rate, and readable in a table
 _METRIC = "objective"
@@ -122,7 +123,7 @@ class TpeSearch:
 
 def label(settings: Mapping[str, Any]) -> str:
     """The name of settings by their values, under which logs of earlier runs have them: ``lr=0.00052,embed_dim=96``."""
-    return ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items())
+    return ",".join(f"{leaf(field)}={value}" for field, value in settings.items())
 
 
 def require_optuna() -> Any:

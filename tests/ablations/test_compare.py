@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablations.comparison import find_side, flat, side_by_side
+from ablations.comparison import find_side, side_by_side
 from altformer.errors import UserError
 from experiments.cli import main
+from experiments.fields import flat
 
 LOW, HIGH = [3.1, 3.2, 3.0], [3.0, 3.15, 2.8]
 
@@ -151,7 +152,8 @@ def test_names_with_colons_are_arms_too(make_folder: Any) -> None:
 
 
 def test_configurations_are_flattened() -> None:
-    assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None}) == {
+    flattened = flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None})
+    assert {path: str(value) for path, value in flattened.items()} == {
         "a.b": "1",
         "a.c": "{}",
         "d": "[1, 2]",
