@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cells import MISSING, CellResult, by_seed
-from ablations.folders import PLAN, find_matrix
+from ablations.folders import find_matrix, is_matrix, split_arm
 from ablations.matrix import Matrix
 from ablations.reported import read_reported
 from ablations.statistics import Comparison, Summary, compare_all, summarise
-from altformer.errors import UserError, unknown_name
+from altformer.errors import UserError
 from experiments.cell import read_record
 from experiments.fields import flat
 from experiments.runs import find_folder
@@ -72,29 +72,6 @@ def find_side(name: str, out: Path) -> Side:
     return Side(f"{cell.cell_hash} (seed {cell.seed})", (cell,))
 
 
-def split_arm(name: str, out: Path) -> tuple[str, str] | None:
-    """Matrix and arm of ``MATRIX:ARM``, both of which may have colons; None for another name.
-
-    UserError where there is a colon but no such matrix.
-    """
-    if ":" not in name or Path(name).exists():
-        return None
-    for matrix, arm in _splits(name):
-        if is_matrix(matrix, out):
-            return matrix, arm
-    find_matrix(name.partition(":")[0], out)  # says what is wrong with it
-    raise UserError(f"{name}: name an arm as MATRIX:ARM")
-
-
-def is_matrix(name: str, out: Path) -> bool:
-    """Whether a name is that of a matrix's folder, or its beginning; see ``find_matrix``."""
-    if (Path(name) / PLAN).is_file():
-        return True
-    return any(
-        folder.parent.name == name or folder.parent.name.startswith(f"{name}-") for folder in out.glob(f"*/{PLAN}")
-    )
-
-
 def side_by_side(a: Side, b: Side) -> SideBySide:
     """Two cells or two arms; UserError for one of each, and for an arm without any record."""
     if (a.matrix is None) != (b.matrix is None):
@@ -121,19 +98,9 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
     )
 
 
-def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to read a name as matrix and arm: both may have colons."""
-    places = [place for place, mark in enumerate(name) if mark == ":"]
-    yield from ((name[:place], name[place + 1 :]) for place in places if name[:place] and name[place + 1 :])
-
-
 def _arm(folder: Path, arm: str) -> Side:
     reported = read_reported(folder)
-    names = [one.name for one in reported.arms]
-    if arm not in names:
-        raise unknown_name("arm", arm, names, str(folder))
-    cells = tuple(result for result in reported.results if result.arm == arm)
-    return Side(f"{reported.matrix.name}:{arm}", cells, reported.matrix)
+    return Side(f"{reported.matrix.name}:{arm}", tuple(reported.cells_of(arm)), reported.matrix)
 
 
 def _first(side: Side) -> Mapping[str, Any]:

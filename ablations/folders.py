@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,9 +93,8 @@ def find_matrix(name: str, out: Path) -> Path:
     no_matrix = UserError(f"{name}: no folder of a matrix, it has no {PLAN}; `altformer ablate ...` writes one")
     if path.is_dir() and os.sep in name:
         raise no_matrix
-    folders = [found.parent for found in sorted(out.glob(f"*/{PLAN}"))]
-    fitting = [folder for folder in folders if folder.name == name]
-    fitting = fitting or [folder for folder in folders if folder.name.startswith(f"{name}-")]
+    folders = _matrices(out)
+    fitting = _named(name, folders)
     if len(fitting) > 1:  # the folder of its tuning phase is only meant when it is named
         fitting = [folder for folder in fitting if not folder.name.startswith(f"{name}-tuning-")]
     if len(fitting) > 1:
@@ -107,6 +106,25 @@ def find_matrix(name: str, out: Path) -> Path:
     if not folders:
         raise UserError(f"unknown matrix '{name}': {out} has none yet; `altformer ablate ...` makes them")
     raise unknown_name("matrix", name, [folder.name for folder in folders], str(out))
+
+
+def split_arm(name: str, out: Path) -> tuple[str, str] | None:
+    """Matrix and arm of ``MATRIX:ARM``, both of which may have colons; None for another name.
+
+    UserError where there is a colon but no such matrix.
+    """
+    if ":" not in name or Path(name).exists():
+        return None
+    for matrix, arm in _splits(name):
+        if is_matrix(matrix, out):
+            return matrix, arm
+    find_matrix(name.partition(":")[0], out)  # says what is wrong with it
+    raise UserError(f"{name}: name an arm as MATRIX:ARM")
+
+
+def is_matrix(name: str, out: Path) -> bool:
+    """Whether a name is that of a matrix's folder, or its beginning; see ``find_matrix``."""
+    return (Path(name) / PLAN).is_file() or bool(_named(name, _matrices(out)))
 
 
 def all_matrices(out: Path) -> Iterator[Path]:
@@ -134,3 +152,20 @@ def known_plan(folder: Path) -> PlanOnDisk | None:
         return read_plan(folder)
     except UserError:
         return None
+
+
+def _matrices(out: Path) -> list[Path]:
+    """The folders of matrices right below ``out``."""
+    return [found.parent for found in sorted(out.glob(f"*/{PLAN}"))]
+
+
+def _named(name: str, folders: Sequence[Path]) -> list[Path]:
+    """The folders of this name, else those whose names begin with it."""
+    same = [folder for folder in folders if folder.name == name]
+    return same or [folder for folder in folders if folder.name.startswith(f"{name}-")]
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Every way to read a name as matrix and arm: both may have colons."""
+    places = [place for place, mark in enumerate(name) if mark == ":"]
+    yield from ((name[:place], name[place + 1 :]) for place in places if name[:place] and name[place + 1 :])

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from altformer.errors import UserError, unknown_name
+from altformer.errors import UserError
 
 if TYPE_CHECKING:
     from ablations.reported import Reported
@@ -69,8 +69,7 @@ def choose(name: str, out: Path) -> Chosen:
     Of a matrix: the arm with the lowest mean objective on validation among those with every seed done, then its best
     seed. The test set has no part in it.
     """
-    from ablations.comparison import is_matrix, split_arm
-    from ablations.folders import PLAN, find_matrix
+    from ablations.folders import PLAN, find_matrix, is_matrix, split_arm
     from ablations.reported import read_reported
     from experiments.runs import find_run
 
@@ -92,13 +91,8 @@ def _best_of(reported: Reported, arm: str | None) -> Chosen:
     from experiments.served import validation_of
 
     objective, folder = reported.matrix.objective, reported.folder
-    if arm is not None and arm not in (names := [one.name for one in reported.arms]):
-        raise unknown_name("arm", arm, names, str(folder))
-    arms = {
-        one.name: [result for result in reported.results if result.arm == one.name]
-        for one in reported.arms
-        if arm in (None, one.name)
-    }
+    names = [one.name for one in reported.arms] if arm is None else [arm]
+    arms = {name: reported.cells_of(name) for name in names}
     done: dict[str, list[Run]] = {
         name: [Run(at.folder, dict(at.record)) for at in cells if at.status == "done" and at.record and at.folder]
         for name, cells in arms.items()

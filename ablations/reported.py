@@ -16,7 +16,7 @@ from ablations.folders import PLAN, PlanOnDisk, cells_folder
 from ablations.matrix import Matrix, restore_matrix
 from ablations.report_data import ReportData, build_report
 from ablations.report_facts import RunInfo
-from altformer.errors import UserError
+from altformer.errors import UserError, unknown_name
 from altformer.files import write_json
 from experiments.cell import read_record
 
@@ -44,6 +44,13 @@ class Reported:
     def report(self) -> ReportData:
         """The report's content."""
         return build_report(self.matrix, self.arms, self.results, self.info)
+
+    def cells_of(self, arm: str) -> list[CellResult]:
+        """The cells of an arm; UserError with the nearest name where there is no such arm."""
+        names = [one.name for one in self.arms]
+        if arm not in names:
+            raise unknown_name("arm", arm, names, str(self.folder))
+        return [result for result in self.results if result.arm == arm]
 
 
 class _RunFile(BaseModel):
