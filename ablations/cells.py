@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.csv_text import armed, csv_text, defused
 from altformer.files import write_text
+from experiments.csv_text import armed, csv_text, defused
 
 MISSING = "-"
 COLUMNS = (

@@ -9,12 +9,12 @@ from pathlib import Path
 from ablations import latex
 from ablations.blocks import as_sentence
 from ablations.cells import MISSING
-from ablations.csv_text import csv_text, defused
 from ablations.markdown import escape, table
 from ablations.numbers import DECIMALS, spread
 from ablations.report_data import METRICS, ReportData, column_of
 from ablations.statistics import Summary
 from altformer.files import write_text
+from experiments.csv_text import csv_text, defused
 
 NAMES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ablations.arm_results import ArmResult, column_of
 from ablations.cells import MISSING
-from ablations.csv_text import csv_text, defused
 from ablations.report_data import ReportData
 from ablations.statistics import Comparison, Summary
 from altformer.files import write_text
+from experiments.csv_text import csv_text, defused
 
 STATISTICS = "statistics.csv"
 COLUMNS = (

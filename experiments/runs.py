@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from altformer.config import Config
 from altformer.errors import UserError, unknown_name
 from experiments.cell import Record, read_record
+from experiments.csv_text import armed
 
 PREFIX = 6  # so many digits of a cell's hash are enough
 _HEX = re.compile(r"[0-9a-f]{6,16}")
@@ -103,10 +104,10 @@ def find_arm(matrix: Path, arm: str, out: Path) -> list[Run]:
     table = matrix / "cells.csv"
     try:
         with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [{**row, "arm": armed(row.get("arm") or "")} for row in csv.DictReader(file)]
     except OSError as error:
         raise UserError(f"{table}: cannot be read: {error.strerror}; name the folder of a matrix") from error
-    arms = sorted({row.get("arm", "") for row in rows})
+    arms = sorted({row["arm"] for row in rows})
     if arm not in arms:
         raise unknown_name("arm", arm, arms, str(matrix))
     return [find_run(row["cell_hash"], out) for row in rows if row["arm"] == arm and row.get("status") == "done"]

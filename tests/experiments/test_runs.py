@@ -98,12 +98,13 @@ def test_siblings_differ_in_the_seed_alone(seeds):
 
 
 def test_an_arms_finished_cells_are_those_of_the_matrix(trained_out, seeds, tmp_path):
-    rows = [("small", run, "done") for run in seeds[:2]] + [("small", seeds[2], "failed"), ("other", seeds[3], "done")]
+    rows = [("small", run, "done") for run in seeds[:2]] + [("small", seeds[2], "failed"), ("'-x", seeds[3], "done")]
     lines = ["arm,seed,status,cell_hash"] + [
         f"{arm},{run.record['seed']},{status},{run.hash}" for arm, run, status in rows
     ]
     (tmp_path / "cells.csv").write_text("\n".join(lines) + "\n")
     assert [run.hash for run in find_arm(tmp_path, "small", trained_out)] == [run.hash for run in seeds[:2]]
+    assert [run.hash for run in find_arm(tmp_path, "-x", trained_out)] == [seeds[3].hash], "as cells.csv has formulas"
     with pytest.raises(UserError, match="unknown arm 'smal'; did you mean 'small'"):
         find_arm(tmp_path, "smal", trained_out)
     with pytest.raises(UserError, match=r"cells\.csv: cannot be read: .*; name the folder of a matrix"):
