@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations.cells import CellResult
+from altformer.data.traffic import MINUTES_PER_DAY
 
-TEST_ERRORS = "test_errors.npz"  # as altformer.error_profile writes it
-MINUTES_PER_DAY = 1440
+TEST_ERRORS = "test_errors.npz"  # as altformer.error_profile, which needs torch, writes it
 FINEST, COARSEST = 30, 240  # minutes of a bin: finer ones of a few weeks are mostly noise
 
 Numbers = npt.NDArray[np.float64]

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 
-from ablations.error_profiles import MINUTES_PER_DAY, Band, ErrorProfiles
+from ablations.error_profiles import Band, ErrorProfiles
 from ablations.plots_arms import LEGEND, WIDTH, Drawing, Look, in_unit, looks
 from ablations.report_data import ReportData
+from altformer.data.traffic import MINUTES_PER_DAY
 from experiments.figure import COLOURS, REFERENCE, short
 
 BARS = 600  # more cannot be told apart in a text width: sensors beside each other are averaged

@@ -29,10 +29,9 @@ from ablations.report_facts import (
 )
 from ablations.report_summary import best_arm, seeds_note, summary
 from ablations.stopped_arms import scheduler_text
+from experiments.scores_table import QUICK_NOTE
 
-__all__ = ["METRICS", "QUICK_NOTE", "ArmResult", "ReportData", "build_report", "column_of", "metric_name"]
-
-QUICK_NOTE = "quick profile: not comparable with published numbers"
+__all__ = ["METRICS", "ArmResult", "ReportData", "build_report", "column_of", "metric_name"]
 
 
 @dataclass(frozen=True)

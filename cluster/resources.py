@@ -16,14 +16,12 @@ Node = Mapping[str, float]
 _ROUNDING = 1e-4
 
 
-class Resources(pydantic.BaseModel):
+class Resources(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Workers of a trial and what each holds.
 
     `gpus_per_worker` None means automatic: 1 if the cluster has GPUs, else 0. A fraction puts several trials on one
     GPU and needs `workers: 1`, since two ranks of one group cannot share a GPU (NCCL refuses).
     """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     workers: int = pydantic.Field(default=1, ge=1)
     cpus_per_worker: int = pydantic.Field(default=1, ge=1)

@@ -22,13 +22,11 @@ _ONCE: tuple[FaultKind, ...] = ("memory", "hang")
 _NEVER: tuple[FaultKind, ...] = ("error", "disk")
 
 
-class Retries(pydantic.BaseModel):
+class Retries(pydantic.BaseModel, frozen=True, extra="forbid"):
     """How often cells whose process has died, hung or lacked memory are tried again, from their last checkpoint.
 
     What the train function raises is not tried again: it would raise it again. A lost node counts for neither limit.
     """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     per_cell: int = pydantic.Field(default=3, ge=0)
     per_matrix: int = pydantic.Field(default=20, ge=0)

@@ -42,10 +42,6 @@ class Scheduler(Protocol):
         """A cell will report no more."""
 
 
-class _Config(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-
 class InOrder(FIFOScheduler):  # type: ignore[misc]
     """Tune's scheduler that starts trials as they come and never stops one."""
 
@@ -57,7 +53,7 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]
         return FIFOScheduler, ()
 
 
-class NoScheduler(_Config):
+class NoScheduler(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Every cell trains to its end."""
 
     def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
@@ -72,7 +68,7 @@ class NoScheduler(_Config):
         """Nobody waits for it."""
 
 
-class AshaScheduler(_Config):
+class AshaScheduler(pydantic.BaseModel, frozen=True, extra="forbid"):
     """At epochs grace_period x reduction_factor^k only the best 1/reduction_factor of those seen so far go on.
 
     For a search. Not for a comparison of arms: which cell is stopped depends on the order in which they arrive.

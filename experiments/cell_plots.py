@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.dates import ConciseDateFormatter
 
 from experiments.figure import COLOURS, QUIET, REFERENCE, drawing, short
+from experiments.scores_table import QUICK_NOTE
 
 
 def draw_cell_plots(
@@ -97,4 +98,4 @@ def _in(unit: str, name: str) -> str:
 
 
 def _note(record: Mapping[str, Any]) -> str:
-    return "quick profile: not comparable with published numbers" if record.get("profile") == "quick" else ""
+    return QUICK_NOTE if record.get("profile") == "quick" else ""

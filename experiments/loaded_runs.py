@@ -15,6 +15,7 @@ from altformer.loaded import load_model
 from experiments import provenance
 from experiments.fields import WINDOWS
 from experiments.runs import Run
+from experiments.scores_table import comparable
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def result_facts(runs: Sequence[Run], device: str) -> dict[str, Any]:
         ],
         "dataset": runs[0].record["dataset"],
         "data_hash": runs[0].record["data_hash"],
-        "comparable": comparable(runs),
+        "comparable": all(comparable(run.record) for run in runs),
         "provenance": {
             **provenance.started_by(),
             "versions": provenance.versions(),
@@ -92,8 +93,3 @@ def result_facts(runs: Sequence[Run], device: str) -> dict[str, Any]:
             "ended": provenance.now(),
         },
     }
-
-
-def comparable(runs: Sequence[Run]) -> bool:
-    """Whether the runs' numbers may stand beside published ones: neither quick nor scored on some windows only."""
-    return all(run.record["profile"] != "quick" and run.record["config"]["dataset"]["test_stride"] == 1 for run in runs)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+QUICK_NOTE = "quick profile: not comparable with published numbers"
 NOT_COMPARABLE = "  quick profile or not every window scored: not comparable with published numbers"
+
+
+def comparable(record: Mapping[str, Any]) -> bool:
+    """Whether a run's numbers may stand beside published ones: neither quick nor scored on some windows only."""
+    return bool(record["profile"] != "quick" and record["config"]["dataset"]["test_stride"] == 1)
 
 
 def scores_table(title: str, scores: dict[str, Any], step_minutes: int) -> str:

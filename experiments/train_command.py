@@ -21,7 +21,7 @@ from experiments.compose import compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset, choose_device
 from experiments.fields import locate
 from experiments.runs import experiment_file
-from experiments.scores_table import NOT_COMPARABLE, scores_table
+from experiments.scores_table import NOT_COMPARABLE, comparable, scores_table
 from experiments.seed_list import parse_seeds
 from experiments.tracked_cell import cell_files, final_metrics, work_of
 from experiments.yaml_file import parse_yaml
@@ -192,7 +192,7 @@ def show(trained: Trained, out: Path) -> int:
         print(f"{name}: {record['epochs']} epochs in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
         title = f"best epoch {record['best_epoch']} on the test set"
         print(scores_table(title, record["test"], trained.step_minutes))
-        if record["profile"] == "quick" or record["config"]["dataset"]["test_stride"] > 1:
+        if not comparable(record):
             print(NOT_COMPARABLE)
     print(f"  record: {folder / 'record.json'}")
     return 0

@@ -17,7 +17,7 @@ from experiments import provenance
 from experiments.cell import Cell, Record, finished_record, make_cell
 from experiments.cell_lock import refuse_trained
 from experiments.cells_together import run_together
-from experiments.scores_table import NOT_COMPARABLE, comparison_table
+from experiments.scores_table import NOT_COMPARABLE, comparable, comparison_table
 from experiments.tracked_cell import work_of
 from experiments.train_command import Trained, machine_of, note, tracker_of, train_alone, what_is_trained
 
@@ -112,7 +112,7 @@ def shown(records: Sequence[Record], step_minutes: int) -> str:
         if record["status"] == "diverged":
             after = f"after epoch {record['epochs']} (NaN or infinity in loss or validation)"
             lines.append(f"  seed {record['seed']} diverged {after}")
-    if any(record["profile"] == "quick" or record["config"]["dataset"]["test_stride"] > 1 for record in records):
+    if not all(map(comparable, records)):
         lines.append(NOT_COMPARABLE)
     return "\n".join(lines)
 

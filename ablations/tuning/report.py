@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ablations.blocks import as_sentence
 from ablations.markdown import escape, table
-from ablations.report_data import QUICK_NOTE
 from ablations.tuning.campaign import field_names
 from ablations.tuning.decision import Decision
 from ablations.tuning.goal_verdicts import goals_table
@@ -16,6 +15,7 @@ from ablations.tuning.outcome import Running, StageOutcome, Table
 from ablations.tuning.plan import END
 from altformer.files import write_text
 from experiments import provenance
+from experiments.scores_table import QUICK_NOTE
 
 REPORT = "report.md"
 ON_VALIDATION = (

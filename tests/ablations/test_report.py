@@ -14,9 +14,10 @@ from markdown_it import MarkdownIt
 from scipy import stats
 
 from ablations.markdown import code_block, escape, table
-from ablations.report_data import QUICK_NOTE, ReportData
+from ablations.report_data import ReportData
 from ablations.report_files import write_report
 from ablations.report_markdown import markdown
+from experiments.scores_table import QUICK_NOTE
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]
