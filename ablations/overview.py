@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.arm_results import metric_name
 from ablations.blocks import as_sentence
 from ablations.cells import MISSING
 from ablations.markdown import escape, inline, table
 from ablations.numbers import difference, spread
-from ablations.report_data import ReportData, metric_name
+from ablations.report_data import ReportData
 from ablations.report_facts import Facts
 from ablations.report_sections import judged_by
 from altformer.files import write_text

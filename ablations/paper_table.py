@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations import latex
+from ablations.arm_results import METRICS, column_of
 from ablations.blocks import as_sentence
 from ablations.cells import MISSING
 from ablations.markdown import escape, table
 from ablations.numbers import DECIMALS, spread
-from ablations.report_data import METRICS, ReportData, column_of
+from ablations.report_data import ReportData
 from ablations.statistics import Summary
 from altformer.files import write_text
 from experiments.csv_text import csv_text, defused

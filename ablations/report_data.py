@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablations.arm_results import METRICS, ArmResult, alias_results, arm_results, column_of, metric_name, unit_of
+from ablations.arm_results import ArmResult, alias_results, arm_results, unit_of
 from ablations.arms import Arm
 from ablations.cells import CellResult
 from ablations.claim_verdicts import JudgedClaim, judge
@@ -30,8 +30,6 @@ from ablations.report_facts import (
 from ablations.report_summary import best_arm, seeds_note, summary
 from ablations.stopped_arms import scheduler_text
 from experiments.scores_table import QUICK_NOTE
-
-__all__ = ["METRICS", "ArmResult", "ReportData", "build_report", "column_of", "metric_name"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ablations.arm_results import unit_of
+from ablations.arm_results import METRICS, ArmResult, column_of, metric_name, unit_of
 from ablations.blocks import (
     Block,
     Code,
@@ -22,7 +22,7 @@ from ablations.blocks import (
 from ablations.cells import MISSING
 from ablations.numbers import DECIMALS, difference, interval, p_value, spread
 from ablations.power import ALPHA
-from ablations.report_data import METRICS, ArmResult, ReportData, column_of, metric_name
+from ablations.report_data import ReportData
 from ablations.report_sections import (
     claims_section,
     effects_section,

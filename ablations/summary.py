@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations.arm_results import metric_name
 from ablations.arms import Arm
 from ablations.cells import read_cells
 from ablations.changed import reruns
 from ablations.estimate import Estimate
 from ablations.estimate_text import cell_time, expectation_lines, power_text
 from ablations.plan import Plan, PlannedCell
-from ablations.report_data import ReportData, metric_name
+from ablations.report_data import ReportData
 from ablations.running import Finished, ended_early
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing

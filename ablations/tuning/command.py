@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the campaign; exit code 0 done, 1 a cell failed, 2 bad configuration, 130 / 143 interrupted."""
     from ablations.tuning.ledger import Ledger
+    from ablations.tuning.outcome import DECISIONS
     from ablations.tuning.preview import check_stages, print_preview
-    from ablations.tuning.run import DECISIONS, run_campaign
+    from ablations.tuning.run import run_campaign
     from experiments.signals import sigterm_raises
 
     with ExitStack() as stack:

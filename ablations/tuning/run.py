@@ -9,11 +9,9 @@ from ablations.tuning.advanced import run_datasets, run_distillation, run_ensemb
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.choices import run_arms, run_search
 from ablations.tuning.goal_verdicts import goal_sentences, goals_table
-from ablations.tuning.outcome import DECISIONS, Running, RunPlan, StageOutcome
+from ablations.tuning.outcome import Running, RunPlan, StageOutcome
 from ablations.tuning.plan import END
 from ablations.tuning.report import write_campaign_report
-
-__all__ = ["DECISIONS", "run_campaign"]
 
 RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
     "arms": run_arms,

@@ -12,8 +12,9 @@ from ablations.running import run_plan
 from ablations.tuning import advanced
 from ablations.tuning.campaign import Campaign, Winner, stage_arms
 from ablations.tuning.ledger import Ledger
+from ablations.tuning.outcome import DECISIONS
 from ablations.tuning.plan import load_tuning
-from ablations.tuning.run import DECISIONS, run_campaign
+from ablations.tuning.run import run_campaign
 from altformer.data.simulated import simulate
 from altformer.errors import UserError
 from altformer.files import write_json

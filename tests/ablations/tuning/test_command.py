@@ -9,8 +9,8 @@ import pytest
 
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.decision import Kind
+from ablations.tuning.outcome import DECISIONS
 from ablations.tuning.plan import load_tuning
-from ablations.tuning.run import DECISIONS
 from ablations.tuning.search import TpeSearch
 from experiments.cli import main
 
