@@ -10,15 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.budget_options import add_budget, given_budget, refuse_gpu_hours
 from ablations.matrix import Matrix, load_matrices
 from ablations.surroundings import (
+    add_budget,
     add_surroundings,
     check_before_training,
     connect,
+    given_budget,
     given_seeds,
     mlflow_out,
     ray_address,
+    refuse_gpu_hours,
     settle,
     slots,
     trial_gpus,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.arms import expand
-from ablations.budget_options import given_budget
 from ablations.matrix import Matrix
 from ablations.planning import configurations
-from ablations.surroundings import given_seeds, with_options
+from ablations.surroundings import given_budget, given_seeds, with_options
 from altformer.data.config import DatasetConfig
 from experiments.compose import PROFILES, parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets

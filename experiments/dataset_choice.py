@@ -1,4 +1,4 @@
-"""Which data set ``auto`` is, and the machine's device."""
+"""What the command line chooses: data set, seeds and the machine's device."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def choose_datasets(text: str) -> list[tuple[str, str]]:
 def at_hand(folder: Path) -> list[str]:
     """The known data sets whose file of readings is in a folder, in the order they are known."""
     return [name for name, spec in SPECS.items() if find_file(name, spec.files, folder) is not None]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds of ``0,1,2``, in that order; UserError where they are none, or one is named twice."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"--seeds takes whole numbers with commas between, such as 0,1,2, got '{text}'")
+    seeds = [int(part) for part in parts]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds takes each seed once, got '{text}'")
+    return seeds
 
 
 def choose_device(name: str) -> str:

@@ -14,11 +14,10 @@ from altformer.errors import UserError
 from altformer.files import write_json
 from altformer.scores import flatten
 from altformer.training.config import selection_metric
-from experiments.dataset_choice import choose_device
+from experiments.dataset_choice import choose_device, parse_seeds
 from experiments.loaded_runs import check_comparable, load_runs, result_facts
 from experiments.runs import Run, find_arm, find_run, find_siblings
 from experiments.scores_table import NOT_COMPARABLE, comparison_table
-from experiments.seed_list import parse_seeds
 
 RUN_HELP = "cell hash (6 digits or more), folder of a cell, or experiment name"
 

@@ -18,11 +18,10 @@ from experiments import provenance
 from experiments.cell import Cell, Machine, Record, finished_record, make_cell, run_cell
 from experiments.cell_lock import refuse_trained
 from experiments.compose import compose, find_experiment, parse_setting
-from experiments.dataset_choice import choose_dataset, choose_device
+from experiments.dataset_choice import choose_dataset, choose_device, parse_seeds
 from experiments.fields import locate
 from experiments.runs import experiment_file
 from experiments.scores_table import NOT_COMPARABLE, comparable, scores_table
-from experiments.seed_list import parse_seeds
 from experiments.tracked_cell import cell_files, final_metrics, work_of
 from experiments.yaml_file import parse_yaml
 

@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_slices(campaigns: list[AccuracyCampaign], args: argparse.Namespace) -> int:
     """One slice, or with ``--all`` as many as there are; the last one of a campaign writes its page."""
-    from ablations.accuracy.left import left_of
-    from ablations.accuracy.overview import outcome
+    from ablations.accuracy.overview import left_of, outcome
     from ablations.accuracy.page import publish
     from ablations.accuracy.slices import next_task, run_slice
 

@@ -10,8 +10,8 @@ from ablations.plan import PlannedCell
 from ablations.tuning.advanced import winner_plan
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.decision import not_meant
-from ablations.tuning.goals import PARTS, Goal, Part
 from ablations.tuning.outcome import Running, StageOutcome, Table
+from ablations.tuning.plan import PARTS, Goal, Part
 from ablations.tuning.stages import EnsembleStage, PostprocessingStage
 
 Measured = tuple[str, float | None, int]  # what, its value, of how many seeds

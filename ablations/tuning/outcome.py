@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ablations.plan import Plan
@@ -12,8 +13,8 @@ from ablations.tuning.campaign import Campaign, Winner
 from ablations.tuning.decision import Decision, DecisionLog
 from ablations.tuning.ledger import Ledger
 from ablations.tuning.log import JsonLines
+from ablations.tuning.search import Proposal, Result
 from ablations.tuning.stages import Stage
-from ablations.tuning.told import ToldLog
 
 DECISIONS, TOLD = "decisions.jsonl", "told.jsonl"
 
@@ -75,3 +76,25 @@ class Running:
     def start_of(self, stage: Stage) -> Winner:
         """What the arms of a stage change."""
         return Winner() if stage.start == "base" else self.winner
+
+
+class ToldLog:
+    """``told.jsonl``: the result of every proposal as the search heard it first.
+
+    The records alone do not say it for ever: a cell that a search saw stopped early, a later stage may have finished.
+    """
+
+    def __init__(self, log: JsonLines) -> None:
+        self._log = log
+
+    def result(self, stage: str, proposal: Proposal, cells: Sequence[str], now: Callable[[], Result]) -> Result:
+        """What was told of a proposal run as these cells; else what it has come to now, which is noted."""
+        key = {"stage": stage, "proposal": proposal.name, "settings": proposal.settings, "cells": list(cells)}
+        for entry in self._log.read():
+            if {name: entry.get(name) for name in key} == key:
+                return Result(entry["status"], entry["value"], entry["epoch"])
+        found = now()
+        if found.value is not None and not math.isfinite(found.value):
+            found = replace(found, value=None)  # which the search takes alike
+        self._log.append({**key, **asdict(found)})
+        return found

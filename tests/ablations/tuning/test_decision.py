@@ -13,9 +13,9 @@ import pytest
 from ablations.tuning.decision import Decision, DecisionLog, Kind, best_of, not_meant, through_gate
 from ablations.tuning.ledger import Ledger
 from ablations.tuning.log import JsonLines
+from ablations.tuning.outcome import ToldLog
 from ablations.tuning.search import Proposal, Result
 from ablations.tuning.stages import Gate
-from ablations.tuning.told import ToldLog
 from altformer.files import DiskFullError
 
 GATE = Gate.model_validate(

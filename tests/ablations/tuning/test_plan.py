@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.tuning.goals import PARTS
-from ablations.tuning.plan import load_tuning
+from ablations.tuning.plan import PARTS, load_tuning
 from altformer.errors import UserError
 from experiments.compose import find_experiment
 
