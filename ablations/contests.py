@@ -22,11 +22,10 @@ def scheduler_of(plan: Plan) -> Scheduler:
             grace_period=rule.grace_period.of(plan.profile),
             reduction_factor=rule.reduction_factor,
         )
-    plans = plan.joined or [plan]
-    contests = tuple(filter(None, map(contest_of, plans)))
+    contests = tuple(filter(None, map(contest_of, plan.parts)))
     if not contests:
         return NoScheduler()
-    to_the_end = [one for one in plans if contest_of(one) is None]
+    to_the_end = [one for one in plan.parts if contest_of(one) is None]
     folders = {at.cell.hash: at.cell.folder for at in plan.cells}
     return FutilityScheduler(
         contests,
@@ -48,17 +47,15 @@ def contest_of(plan: Plan) -> Contest | None:
 
 
 def rule_of(plan: Plan, at: PlannedCell) -> dict[str, Any]:
-    """The scheduler as it is noted in a cell's record should it stop it: that of every joined matrix that has it."""
-    own = [one.scheduler for one in plan.joined if at.cell.hash in one.hashes]
-    if not own:
-        return plan.scheduler
+    """The scheduler as it is noted in a cell's record should it stop it: those of all matrices that have it as one."""
+    own = plan.rules_of(at)
     against = [name for rule in own for name in rule.get("against", ())]
     return {**own[0], "against": against} if against else own[0]
 
 
 def baselines_first(plan: Plan, cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     """The cells in the order to run them: whoever is waited for first, else as they are."""
-    first = {key for one in plan.joined or [plan] if (contest := contest_of(one)) for key in contest.baseline.values()}
+    first = {key for one in plan.parts if (contest := contest_of(one)) for key in contest.baseline.values()}
     return sorted(cells, key=lambda at: at.cell.hash not in first)
 
 

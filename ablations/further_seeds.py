@@ -21,14 +21,14 @@ def with_look(plan: Plan) -> Plan:
 
     A report on the same number of seeds again is no new look.
     """
-    if plan.matrix.kind != "comparison" or plan.to_run:
-        return plan
-    return replace(plan, looks=tuple(sorted({*plan.looks, _count(plan)})))
+    return plan if plan.to_run else replace(plan, looks=looks_of(plan))
 
 
 def looks_of(plan: Plan) -> tuple[int, ...]:
     """The numbers of seeds at each look at the report, the one at hand last, whether its cells are settled or not."""
-    return tuple(sorted({*plan.looks, _count(plan)})) if plan.matrix.kind == "comparison" else ()
+    if plan.matrix.kind != "comparison":
+        return ()
+    return tuple(sorted({*plan.looks, 1 + max(at.seed for at in plan.cells)}))
 
 
 def verdicts(plan: Plan, seeds: int) -> dict[str, str]:
@@ -128,8 +128,3 @@ def _noted(plan: Plan) -> Plan:
 
 def _listed(found: Mapping[str, str]) -> str:
     return ", ".join(f"{arm} ({verdict})" for arm, verdict in found.items())
-
-
-def _count(plan: Plan) -> int:
-    """The number of seeds of the arm that has most."""
-    return 1 + max(at.seed for at in plan.cells)

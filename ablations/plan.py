@@ -72,8 +72,17 @@ class Plan:
 
         In a plan of several matrices a cell is settled when it is in all that have it.
         """
-        rules = [one.scheduler for one in self.joined if planned.cell.hash in one.hashes] or [self.scheduler]
-        return all(is_settled(planned, rule) for rule in rules)
+        record = planned.record
+        return record is not None and all(settles(record, rule) for rule in self.rules_of(planned))
+
+    def rules_of(self, planned: PlannedCell) -> list[dict[str, Any]]:
+        """The schedulers, as records note them, of the matrices that have a cell."""
+        return [one.scheduler for one in self.parts if planned.cell.hash in one.hashes]
+
+    @property
+    def parts(self) -> Sequence[Plan]:
+        """The plans that it joins, or itself."""
+        return self.joined or [self]
 
     @cached_property
     def hashes(self) -> frozenset[str]:
@@ -134,13 +143,8 @@ class Plan:
         }
 
 
-def is_settled(planned: PlannedCell, scheduler: Mapping[str, Any]) -> bool:
-    """Whether a cell need not run under a rule, given as it is noted in the records of cells it stops."""
-    return planned.record is not None and settles(planned.record, scheduler)
-
-
 def settles(record: Record, scheduler: Mapping[str, Any]) -> bool:
-    """Whether the cell of a record need not run under a rule."""
+    """Whether the cell of a record need not run under a rule, given as records note it."""
     if record["status"] == "stopped":
         return _is_by(record["stopped_by"], scheduler)
     return record["status"] in FINISHED

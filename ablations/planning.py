@@ -22,7 +22,7 @@ from ablations.candidates import Tuning
 from ablations.early_stopping import Asha, Futility
 from ablations.folders import known_plan, short_id
 from ablations.matrix import Matrix
-from ablations.plan import Plan, PlannedCell, is_settled
+from ablations.plan import Plan, PlannedCell, settles
 from altformer.config import Config
 from altformer.data.datasets import TrafficData
 from altformer.errors import UserError
@@ -103,7 +103,7 @@ def make_plan(
     kept = earlier.seeds if earlier and keep_seeds else {}
     for seed in range(seeds, 1 + max(map(max, kept.values()), default=-1)):
         more = [at for at in of_seed(seed) if seed in kept.get(at.arm, ())]
-        if not all(is_settled(at, scheduler) for at in more):
+        if not all(at.record and settles(at.record, scheduler) for at in more):
             break
         cells += more
     return Plan(

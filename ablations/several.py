@@ -44,7 +44,7 @@ class FinishedGroup:
     group: Group
     union: Finished | None
     matrices: Sequence[Finished]
-    summary: Path | None
+    summary: Path | None = None
     problem: str | None = None
 
     @property
@@ -107,22 +107,19 @@ def run_group(
     union = None
     if group.union is not None:
         union = run_plan(group.union, connect, mlflow_out, connection, budget=budget, report_with=write_tables)
-        if union.outcome is not None and union.outcome.interrupted:
-            return FinishedGroup(group, union, [], None)
-    finished: list[Finished] = []
+    done = FinishedGroup(group, union, [])
+    if done.interrupted:
+        return done
     failed = {at.cell.hash: at.record for at in union.plan.cells if at.has_failed and at.record} if union else {}
     for plan in group.plans:
-        so_far = FinishedGroup(group, union, finished, None)
         # a cell that has failed just now is not tried again in each matrix
-        train = not group.in_union(plan) and not so_far.halted
-        left = budget.after(so_far.spent)
-        finished.append(run_plan(plan.refreshed(failed), connect, mlflow_out, connection, train=train, budget=left))
-        done = FinishedGroup(group, union, finished, None)
+        train = not group.in_union(plan) and not done.halted
+        left = budget.after(done.spent)
+        one = run_plan(plan.refreshed(failed), connect, mlflow_out, connection, train=train, budget=left)
+        done = replace(done, matrices=[*done.matrices, one])
         if done.interrupted:
             return done
-    if group.union is None or union is None:
-        return FinishedGroup(group, union, finished, None)
-    return _with_overview(group.union, FinishedGroup(group, union, finished, None), mlflow_out)
+    return done if group.union is None else _with_overview(group.union, done, mlflow_out)
 
 
 def _with_overview(plan: Plan, done: FinishedGroup, mlflow_out: Path | None) -> FinishedGroup:

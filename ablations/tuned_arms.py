@@ -85,16 +85,16 @@ def make_draft(
     ``only_undecided``.
     """
     make = partial(make_plan, data=data, machine=machine, dataset=dataset, profile=profile, settings=settings, out=out)
-    first = None
+    settled, first = matrix.of(profile), None
     if matrix.tune_per_arm:
         make(matrix, seeds=1)  # for its mistakes, in the names of its arms
-        first = make(tuning_matrix(matrix.of(profile)), seeds=1, first_seed=TUNING_SEED)
+        first = make(tuning_matrix(settled), seeds=1, first_seed=TUNING_SEED)
 
     def compare(chosen: Tuning | None) -> Plan:
         plan = make(matrix, seeds=seeds, keep_seeds=True, tuning=chosen)
         return only_undecided(plan, seeds) if undecided else without_stopped(plan)
 
-    return Draft(matrix.of(profile), compare, first)
+    return Draft(settled, compare, first)
 
 
 def both_phases(drafts: Sequence[Draft]) -> Group:
