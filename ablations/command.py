@@ -27,6 +27,7 @@ from ablations.surroundings import (
     with_options,
 )
 from altformer.errors import UserError
+from cluster.ahead import Ahead
 from cluster.budget import NO_BUDGET, Budget, Spent
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
@@ -88,6 +89,7 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
     name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
         connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
+        own_ray = stack.enter_context(Ahead(partial(connect, None)))
         drafts = [_drafts(matrices, args, dataset, connection) for dataset in _datasets(args.dataset)]
         tuned = all(draft.is_tuned for own in drafts for draft in own)
 
@@ -97,18 +99,18 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
         groups = planned() if tuned else [both_phases(own) for own in drafts]
         if not tuned:
             _announce_tuning([draft for own in drafts for draft in own], connection)
-        groups = _announced(groups, args, connection, budget)
+        groups = _announced(groups, args, connection, own_ray, budget)
         folders = [plan.folder for own, group in zip(drafts, groups, strict=True) for plan in group.plans[-len(own) :]]
         if args.dry_run:
             return 0, folders
         code = 0
         if not tuned:
-            code, left = _tune([draft for own in drafts for draft in own], groups, args, connection, budget)
+            code, left = _tune([draft for own in drafts for draft in own], groups, args, connection, own_ray, budget)
             if left is None:
                 return code, folders
             budget = left
-            groups = _announced(planned(), args, connection, budget)
-        return max(code, _run_groups(groups, args, connection, budget)), folders
+            groups = _announced(planned(), args, connection, own_ray, budget)
+        return max(code, _run_groups(groups, args, connection, own_ray, budget)), folders
 
 
 def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
@@ -122,7 +124,12 @@ def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
 
 
 def _tune(
-    drafts: Sequence[Any], groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget
+    drafts: Sequence[Any],
+    groups: Sequence[Any],
+    args: argparse.Namespace,
+    connection: Any,
+    own_ray: Ahead,
+    budget: Budget,
 ) -> tuple[int, Budget | None]:
     """Tune the arms that are to be tuned; the exit code of that, and the budget that is left for the comparison.
 
@@ -133,7 +140,7 @@ def _tune(
 
     expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
     code = 0
-    for finished in run_tuning(drafts, partial(connect, None), mlflow_out(args), connection, budget, expected):
+    for finished in run_tuning(drafts, own_ray, mlflow_out(args), connection, budget, expected):
         print_end(finished)
         if finished.problem:
             print(f"Attention: {finished.problem}.")
@@ -147,8 +154,13 @@ def _tune(
     return code, budget
 
 
-def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget) -> list[Any]:
-    """Say of each data set's matrices what is to run and what it is expected to take; returns them with that."""
+def _announced(
+    groups: Sequence[Any], args: argparse.Namespace, connection: Any, own_ray: Ahead, budget: Budget
+) -> list[Any]:
+    """Say of each data set's matrices what is to run and what it is expected to take; returns them with that.
+
+    A Ray of our own starts meanwhile.
+    """
     from ablations.changed import refuse_changed
     from ablations.estimate import estimate, with_estimate
     from ablations.summary import print_group
@@ -164,6 +176,8 @@ def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any,
     if to_run and not args.dry_run:
         cells = (at.cell for plan in to_run for at in plan.to_run)
         check_before_training((plan.data for plan in to_run), args.out, connection, resources, cells)
+        if connection is None:
+            own_ray.begin()
     announced = []
     for group in groups:
         found = estimate(group, at_once, gpus, connection, args.probe_seconds)
@@ -173,14 +187,16 @@ def _announced(groups: Sequence[Any], args: argparse.Namespace, connection: Any,
     return announced
 
 
-def _run_groups(groups: Sequence[Any], args: argparse.Namespace, connection: Any, budget: Budget = NO_BUDGET) -> int:
+def _run_groups(
+    groups: Sequence[Any], args: argparse.Namespace, connection: Any, own_ray: Ahead, budget: Budget = NO_BUDGET
+) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
     from ablations.several import run_group
     from ablations.summary import print_finished
 
     finished: list[Any] = []
     for place, group in enumerate(groups, 1):
-        finished.append(run_group(group, partial(connect, None), mlflow_out(args), connection, budget))
+        finished.append(run_group(group, own_ray, mlflow_out(args), connection, budget))
         print_finished(finished[-1])
         budget = budget.after(finished[-1].spent)
         if finished[-1].interrupted or finished[-1].budget or finished[-1].halted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def run_plan(
     with _refusal(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
     plan = with_look(plan)
-    with only_writer(plan.folder):
+    with only_writer(plan.folder), ThreadPoolExecutor(1, thread_name_prefix="disconnect") as beside:
         if _is_reported(plan, mlflow_out):
             return Finished(plan, build_report(plan.matrix, plan.arms, _results(plan, plan, None), _info(plan)), None)
         with _refusal(plan.folder):
@@ -98,7 +99,7 @@ def run_plan(
         trained, started = None, time.perf_counter()
         try:
             if plan.to_run and train and not (budget.reached() or budget.cells_left == 0):
-                trained = _train(plan, connect, connection, tracker, started_by, budget)
+                trained = _train(plan, connect, connection, tracker, started_by, budget, beside)
             now = with_look(plan.refreshed(trained.unwritten if trained else {}))
             tracker.flush()
             results = _results(plan if train else now, now, tracker)
@@ -127,8 +128,12 @@ def _train(
     tracker: MatrixTracker,
     started_by: Mapping[str, Any],
     budget: Budget,
+    beside: Executor,
 ) -> Trained:
-    """Run the cells on the connection, or on one for this alone. Of a cluster that is gone it is said at once."""
+    """Run the cells on the connection, or on one for this alone, which ends ``beside`` what follows: the report.
+
+    Of a cluster that is gone it is said at once.
+    """
     from ablations.trials import run_unsettled  # Ray, only where something runs
 
     there = connection or connect()
@@ -137,7 +142,7 @@ def _train(
         there.lost = trained.outcome.cluster_lost
     finally:
         if connection is None:
-            there.disconnect()
+            beside.submit(there.disconnect)
     if there.lost:
         print(ended_early(trained.outcome.halted or "the cluster is gone"), flush=True)
     return trained

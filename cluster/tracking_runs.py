@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -172,24 +173,34 @@ class Runs:
         run.status = status
         run.forget()  # a matrix has thousands of them
 
-    def log_params(self, run: Run, params: Mapping[str, Any]) -> None:
-        """Log the params that are not there yet; MLflow never changes one, so one that is there stays."""
-        from mlflow.entities import Param
+    def log(
+        self,
+        run: Run,
+        points: Iterable[Point] = (),
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log points of metrics, params and tags, in as few calls as they fit in.
 
-        there = {} if run.fresh else self._client.get_run(run.run_id).data.params
-        new = {key: value for key, value in pairs(params, PARAM_LENGTH).items() if key not in there}
-        for chunk in chunks(new.items()):
-            self._client.log_batch(run.run_id, params=[Param(key, value) for key, value in chunk])
+        A step that a metric already has keeps its first value; so does a param, which MLflow never changes; a tag gets
+        the new one.
+        """
+        from mlflow.entities import Param, RunTag
 
-    def log_tags(self, run: Run, tags: Mapping[str, Any]) -> None:
-        """Set tags; one that is there gets the new value."""
-        from mlflow.entities import RunTag
+        there = self._client.get_run(run.run_id).data.params if params and not run.fresh else {}
+        new = {key: value for key, value in pairs(params or {}, PARAM_LENGTH).items() if key not in there}
+        for some_points, some_params, some_tags in zip_longest(
+            _in_calls(self._new_points(run, points)),
+            chunks(new.items()),
+            chunks(pairs(tags or {}, TAG_LENGTH).items()),
+            fillvalue=[],
+        ):
+            self._client.log_batch(
+                run.run_id, some_points, [Param(*pair) for pair in some_params], [RunTag(*pair) for pair in some_tags]
+            )
 
-        for chunk in chunks(pairs(tags, TAG_LENGTH).items()):
-            self._client.log_batch(run.run_id, tags=[RunTag(key, value) for key, value in chunk])
-
-    def log_points(self, run: Run, points: Iterable[Point]) -> None:
-        """Log points of metrics; a step that a metric already has keeps its first value."""
+    def _new_points(self, run: Run, points: Iterable[Point]) -> list[Any]:
+        """Those whose metric does not have the step yet."""
         from mlflow.entities import Metric
 
         new = []
@@ -199,10 +210,9 @@ class Runs:
                 history = [] if run.fresh else self._client.get_metric_history(run.run_id, key)
                 run.steps[key] = {point.step for point in history}
             if step not in run.steps[key]:
-                run.steps[key].add(step)  # all of `steps` is forgotten should the call below fail
+                run.steps[key].add(step)  # all of `steps` is forgotten should a call fail
                 new.append(Metric(key, value, time, step))
-        for start in range(0, len(new), METRICS_PER_CALL):
-            self._client.log_batch(run.run_id, metrics=new[start : start + METRICS_PER_CALL])
+        return new
 
     def log_artifacts(self, run: Run, artifacts: Iterable[tuple[str, str]]) -> None:
         """Copy (file or folder, folder inside the run); again is over itself.
@@ -218,3 +228,8 @@ class Runs:
             except Exception as error:
                 self._client.get_run(run.run_id)  # raises when it is the store that is away: to be done again
                 log.warning("not stored in MLflow: %s (%s: %s)", local, type(error).__name__, error)
+
+
+def _in_calls(points: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(points), METRICS_PER_CALL):
+        yield points[start : start + METRICS_PER_CALL]

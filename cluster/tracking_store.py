@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cluster.tracking_journal import Event
@@ -84,41 +84,37 @@ class RunStore:
         if parent is None or self._is_anothers(parent):
             return
         self._runs.reopen(parent)
-        self._runs.log_tags(parent, {"status": "running", "session": self._session})
+        self._runs.log(parent, tags={"status": "running", "session": self._session})
         for run, tags in self._children(parent):
             if run.status == "RUNNING" and tags.get("session") != self._session:  # left by a driver that was killed
                 self._end(run, "interrupted", event["t"])
 
     def _cell_started(self, event: Event) -> None:
         run = self._runs.find(self._run_key(event["cell"]))
+        own = {**event["tags"], "cell_hash": event["cell"], "session": self._session, "status": "running"}
         if run is None:
-            identity = {**self._context, "kind": "cell", "session": self._session}
+            identity = {**self._context, "kind": "cell"}
             parent = self._parent(event["t"])
             if parent is not None:
                 identity["mlflow.parentRunId"] = parent.run_id
-            run = self._runs.create(
-                self._run_key(event["cell"]), event["name"], identity, event.get("started", event["t"])
-            )
-        elif self._is_anothers(run):
-            return
-        else:
+            began = event.get("started", event["t"])
+            run = self._runs.create(self._run_key(event["cell"]), event["name"], {**identity, **own}, began)
+            self._runs.log(run, params=event["params"])
+        elif not self._is_anothers(run):
             self._runs.reopen(run)
-        own = {"cell_hash": event["cell"], "session": self._session, "status": "running"}
-        self._runs.log_tags(run, {**event["tags"], **own})
-        self._runs.log_params(run, event["params"])
+            self._runs.log(run, params=event["params"], tags=own)
 
     def _cell_epochs(self, events: list[Event]) -> None:
         points: dict[str, list[Point]] = defaultdict(list)
         for event in events:
             points[event["cell"]] += [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()]
         for cell, of_cell in points.items():
-            self._runs.log_points(self._running(cell), of_cell)
+            self._runs.log(self._running(cell), of_cell)
 
     def _cell_ended(self, event: Event) -> None:
         run = self._running(event["cell"])
         if self._is_anothers(run):
             return
-        self._runs.log_points(run, [(k, v, event["t"], 0) for k, v in event["metrics"].items()])
         self._runs.log_artifacts(run, event["artifacts"])
         marks = {
             "diverged": "true" if event["status"] == "diverged" else None,
@@ -126,7 +122,8 @@ class RunStore:
             "fault": event.get("fault"),
             "retries": str(event["retries"]) if event.get("retries") else None,
         }
-        self._end(run, event["status"], event["t"], marks)
+        points = [(name, value, event["t"], 0) for name, value in event["metrics"].items()]
+        self._end(run, event["status"], event["t"], points, marks)
 
     def _cell_files(self, event: Event) -> None:
         run = self._running(event["cell"])
@@ -142,20 +139,20 @@ class RunStore:
             return
         self._cell_started(event)
         points = [(k, v, event["ended"], step) for step, metrics in event["curve"] for k, v in metrics.items()]
-        self._runs.log_points(self._running(event["cell"]), points)
+        self._runs.log(self._running(event["cell"]), points)
         self._cell_ended({**event, "t": event["ended"]})
 
     def _matrix_recorded(self, event: Event) -> None:
         parent = self._parent(event["t"])
         if parent is not None:
-            self._runs.log_points(parent, [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()])
+            self._runs.log(parent, [(k, v, event["t"], event["step"]) for k, v in event["metrics"].items()])
             if self._is_anothers(parent):
                 return
-            self._runs.log_tags(parent, event["tags"])
+            self._runs.log(parent, tags=event["tags"])
             self._runs.log_artifacts(parent, event["artifacts"])
             if event.get("done") and (parent.outcome, parent.status) != ("done", "FINISHED"):
                 self._runs.reopen(parent)
-                self._runs.log_tags(parent, {"session": self._session})
+                self._runs.log(parent, tags={"session": self._session})
                 self._end(parent, "done", event["t"])
 
     def _matrix_ended(self, event: Event) -> None:
@@ -199,13 +196,19 @@ class RunStore:
             identity = {**self._context, "kind": "matrix", "session": self._session, "status": "running"}
             parent = self._runs.create(key, self._matrix["name"], identity, time)
         if not self._described:
-            self._runs.log_tags(parent, self._matrix["tags"])
-            self._runs.log_params(parent, self._matrix["params"])
+            self._runs.log(parent, params=self._matrix["params"], tags=self._matrix["tags"])
             self._described = True
         return parent
 
-    def _end(self, run: Run, status: str, time: int, marks: Mapping[str, str | None] | None = None) -> None:
-        self._runs.log_tags(run, {"status": status, **(marks or {})})
+    def _end(
+        self,
+        run: Run,
+        status: str,
+        time: int,
+        points: Iterable[Point] = (),
+        marks: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self._runs.log(run, points, tags={"status": status, **(marks or {})})
         run.outcome = status
         self._runs.end(run, RUN_STATUS.get(status, "FAILED"), time)
 

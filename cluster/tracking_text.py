@@ -16,7 +16,7 @@ KEY_LENGTH = 250
 NAME_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
-METRICS_PER_CALL = 1000
+METRICS_PER_CALL = 800  # with 100 params and 100 tags they are the 1000 that MLflow takes
 PAIRS_PER_CALL = 100
 BYTES_PER_CALL = 500_000  # the server refuses a request of 1,000,000
 

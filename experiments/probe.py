@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from altformer.data.traffic import TrafficData
 from altformer.training.context import BareContext
@@ -30,6 +30,7 @@ from experiments.signals import sigterm_raises
 STEPS = 4  # of which the first is not counted
 SECONDS = 15.0  # for the steps of one cell; then those that are done must do
 _VALIDATED = 64  # windows: a batch of scoring
+_ERROR_LETTERS = 500
 _SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, where there was no time to validate
 
 Found = dict[str, Pace | str]  # by the cell's hash: its pace, or why it has none
@@ -127,55 +128,46 @@ def probe_here(cells: Sequence[Cell], data: TrafficData, processes: int, seconds
     """
     if not cells or seconds <= 0:
         return {}
-    deadline = time.monotonic() + seconds
     jobs = [cells[place % len(cells)] for place in range(max(len(cells), processes))]
     gpus = _gpus() if cells[0].machine.device == "cuda" else [""]
-    started, said = [], [b""] * processes
+    shares = [(gpus[place % len(gpus)], jobs[place::processes]) for place in range(processes)]
     main_thread = threading.current_thread() is threading.main_thread()  # no other can handle a signal
     leaving = sigterm_raises() if main_thread else contextlib.nullcontext()
     with leaving, tempfile.TemporaryDirectory(prefix="altformer-probe-") as folder:
+        process = _start(cells[0].machine.threads, folder)
         try:
-            for place in range(processes):
-                started.append(_start(gpus[place % len(gpus)], cells[0].machine.threads, folder))
-            threads = [
-                threading.Thread(target=_talk, args=(one, jobs[place::processes], data, deadline, said, place))
-                for place, one in enumerate(started)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            said, _ = process.communicate(pickle.dumps((shares, data)), timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            said, _ = process.communicate()
         finally:
-            for one in started:
-                one.kill()
-                one.wait()
-    return _gathered(b"\n".join(said))
+            _end(process)
+            process.wait()
+    return _gathered(said)
 
 
-def _start(gpu: str, threads: int, folder: str) -> subprocess.Popen[bytes]:
+def _start(threads: int, folder: str) -> subprocess.Popen[bytes]:
     """A process that probes what it is handed, writes below ``folder``, and finds modules where this one does."""
     given = {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "TMPDIR": folder,
     }
-    environment = {**os.environ, **given} | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
-    code = "from experiments.probe import main; main()"
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-c", "from experiments.probe import main; main()"],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **given},
+        start_new_session=True,
     )
 
 
-def _talk(
-    process: subprocess.Popen[bytes], jobs: Sequence[Cell], data: TrafficData, deadline: float, said: Any, place: int
-) -> None:
-    """Hand a process its cells, and keep what it has said by the deadline."""
-    try:
-        said[place], _ = process.communicate(pickle.dumps((jobs, data)), timeout=deadline - time.monotonic())
-    except subprocess.TimeoutExpired:
-        process.kill()
-        said[place], _ = process.communicate()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and those it has forked."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _gathered(said: bytes) -> Found:
@@ -211,11 +203,27 @@ def probe_or_error(cell: Cell, data: TrafficData) -> Pace | str:
 
 
 def main() -> None:
-    """A process of ``probe_here``: reads cells and data from it, and writes a line for each."""
-    answers = os.fdopen(os.dup(1), "w")
+    """The process of ``probe_here``: forks one for each share, once what they all need is imported."""
+    answers = os.dup(1)
     os.dup2(2, 1)  # what a user's own model prints is no answer
-    cells, data = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that has started this one
+    shares, data = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that has started this one
+    import altformer.train  # noqa: F401 - once, for all
+
+    children = []
+    for gpu, cells in shares:
+        if (child := os.fork()) == 0:
+            _answer(cells, data, gpu, answers)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _answer(cells: Sequence[Cell], data: TrafficData, gpu: str, answers: int) -> None:
+    """Probe cells on a GPU, and write a line for each, at once, so that lines of several processes stay whole."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     for cell in cells:
         found = probe_or_error(cell, data)
-        error, pace = (found, None) if isinstance(found, str) else (None, asdict(found))
-        print(json.dumps({"cell": cell.hash, "pace": pace, "error": error}), file=answers, flush=True)
+        error, pace = (found[:_ERROR_LETTERS], None) if isinstance(found, str) else (None, asdict(found))
+        os.write(answers, (json.dumps({"cell": cell.hash, "pace": pace, "error": error}) + "\n").encode())
