@@ -16,9 +16,10 @@ from experiments.cli import COMMANDS, named
 from experiments.fields import locate
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if path.is_file()]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
-LINK = re.compile(r"\]\(([^)#\s]+)\)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)", re.MULTILINE)
 
 
 def commands():
@@ -65,12 +66,20 @@ def links():
     for path in DOCUMENTS:
         for target in LINK.findall(path.read_text()):
             if not target.startswith(("http://", "https://")):
-                yield pytest.param(path.parent / target, id=f"{path.name}: {target}")
+                yield pytest.param(path, *target.partition("#")[::2], id=f"{path.name}: {target}")
 
 
-@pytest.mark.parametrize("target", links())
-def test_links_resolve(target):
-    assert target.exists()
+@pytest.mark.parametrize(("document", "target", "anchor"), links())
+def test_links_resolve(document, target, anchor):
+    found = document.parent / target if target else document
+    assert found.exists()
+    assert not anchor or anchor in anchors(found)
+
+
+def anchors(path):
+    """What the headings of a document are linked by: lower case, without punctuation, a hyphen for each blank."""
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in HEADING.findall(path.read_text())]
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
 
 
 def test_make_without_a_target_lists_them():
