@@ -1,4 +1,4 @@
-"""Pictures for the README: Ray's dashboard and Prometheus while a real matrix runs.
+"""Pictures for the documents: Ray's dashboard and Prometheus while a real matrix runs.
 
     python -m benchmarks.screenshots            # rewrites docs/images/ray-*.png and prometheus.png; some minutes
 
