@@ -11,28 +11,28 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.environment import QUIET, variables
 from cluster.errors import ClusterError
 from cluster.secret_file import close_to_others, make_secret
 
 # Set before Ray is imported for the first time, since it reads some of them then; a user's own value stands.
 _DRIVER_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": QUIET["RAY_USAGE_STATS_ENABLED"],
     # Ray would warn that it no longer hides the GPUs from work that asked for none; hide them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
 # In every process of ours on the cluster.
 _WORKER_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    **QUIET,
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Relative paths mean the same everywhere.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -119,19 +119,18 @@ def connect(
     import ray
 
     _print_less()
-    own: dict[str, Any] = {}
+    settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if local:
-        own = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
-        own |= {"num_gpus": num_gpus, "_temp_dir": temp_dir}
+        settings |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": num_cpus}
+        settings |= {"num_gpus": num_gpus, "_temp_dir": temp_dir}
+        # Inherited: processes that Ray starts before they are asked for have it, and need not be started again.
+        surroundings: AbstractContextManager[None] = _started_with(_worker_environment())
+    else:
+        settings["runtime_env"] = {"env_vars": _worker_environment()}
+        surroundings = contextlib.nullcontext()
     try:
-        with _ray_in_its_own_group() if local else contextlib.nullcontext(), _sigterm_kept():
-            context = ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": _worker_environment()},
-                **own,
-            )
+        with surroundings, _sigterm_kept():
+            context = ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         where = "on this machine" if local else f"at {address}"
         raise ClusterError(f"cannot use Ray {where}: {error}") from error
@@ -180,6 +179,13 @@ def _check_address(address: str) -> None:
             f"no Ray cluster answers at {address}; the address is `host:port` of the head node (usually port 6379), "
             "`auto` for a cluster running on this machine, or `local` for a Ray of our own"
         )
+
+
+@contextlib.contextmanager
+def _started_with(environment: Mapping[str, str]) -> Iterator[None]:
+    """How Ray's own processes are started on this machine."""
+    with variables(environment), _ray_in_its_own_group():
+        yield
 
 
 @contextlib.contextmanager
