@@ -7,7 +7,15 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ablations.claims import Alias, Claim, PublishedModel, text_keys
 from ablations.early_stopping import Asha, Futility, NoScheduler
@@ -33,7 +41,7 @@ def _known_objective(value: str) -> str:
     return value
 
 
-Objective = Annotated[str, AfterValidator(_known_objective)]
+Objective = Annotated[str, AfterValidator(_known_objective), WithJsonSchema({"enum": list(OBJECTIVES)})]
 
 
 def _list_of_values(value: Any) -> Any:
