@@ -44,6 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 # name -> module, one line of help; the only place where ablations is known here, by name
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("ablations.init_command", "write a folder to start from, with one experiment and one matrix"),
     "ablate": ("ablations.command", "run an ablation matrix and report on it"),
     "submit": ("ablations.submit_command", "run a matrix as a job on a Ray cluster that is elsewhere"),
     "submit tune": (
@@ -123,16 +124,22 @@ def _dispatch(arguments: list[str]) -> int:
     name, rest = named(arguments)
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    module, summary = COMMANDS[name]
-    command: Command = importlib.import_module(module)
-    parser = Parser(prog=f"altformer {name}", description=summary, allow_abbrev=False)
-    command.add_arguments(parser)
+    command, parser = load_command(name)
     args, unknown = parser.parse_known_args(rest)
     if getattr(command, "ACCEPTS_FIELDS", False):
         args.fields = unknown
     elif unknown:
         raise parser.refuse(next((given for given in unknown if given.startswith("--")), unknown[0]))
     return command.run(args)
+
+
+def load_command(name: str) -> tuple[Command, Parser]:
+    """A command's module, and the parser of its options."""
+    module, summary = COMMANDS[name]
+    command: Command = importlib.import_module(module)
+    parser = Parser(prog=f"altformer {name}", description=summary, allow_abbrev=False)
+    command.add_arguments(parser)
+    return command, parser
 
 
 def named(arguments: list[str]) -> tuple[str, list[str]]:
