@@ -73,6 +73,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dashboard": ("experiments.dashboard_command", "show where the Ray dashboard is"),
     "cluster": ("experiments.cluster_command", "start a local cluster, or render files that start one elsewhere"),
     "monitoring": ("experiments.monitoring_command", "run Prometheus for a running Ray cluster"),
+    "completion": ("ablations.completion_command", "print the script by which a shell completes these commands"),
     "schema": ("ablations.schema_command", "print the JSON Schema of a kind of YAML file, for editors"),
 }
 
