@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.cells import CellResult
+from experiments.provenance import installed_text
 
 Facts = tuple[tuple[str, str], ...]  # name and text, both plain
 
@@ -125,7 +126,9 @@ def _times(records: Iterable[Mapping[str, Any]], key: str) -> list[str]:
 
 def _commit(record: Mapping[str, Any]) -> str:
     commit = _of(record, "git_commit")
-    return f"{commit} with uncommitted changes" if commit and _of(record, "git_dirty") else str(commit or "")
+    if not commit:
+        return installed_text(_of(record, "versions"))
+    return f"{commit} with uncommitted changes" if _of(record, "git_dirty") else str(commit)
 
 
 def _pairs(values: Any) -> str:

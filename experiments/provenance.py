@@ -48,6 +48,12 @@ def commit_text(state: Mapping[str, Any]) -> str | None:
     return f"{state['git_commit']}{_CHANGED if state['git_dirty'] else ''}" if state["git_commit"] else None
 
 
+def installed_text(versions: Mapping[str, str] | None) -> str:
+    """What is said in place of a commit where none is known; nothing where the versions lack ours too."""
+    own = (versions or {}).get("altformer")
+    return f"none, altformer {own} as installed" if own else ""
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(

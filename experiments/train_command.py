@@ -56,7 +56,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all cores)")
     parser.add_argument("--mlflow", action="store_true", help="log to MLflow")
     parser.add_argument("--again", action="store_true", help="train from the start even if this very run has a record")
-    parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --epochs 50 (see docs/model.md)."
+    parser.epilog = "Any field of the configuration is an option too, e.g. --lr 0.001 --epochs 50."
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from ablations.power import MIN_SEEDS
 from ablations.statistics import compare_all
 from ablations.tuning.campaign import field_names
 from experiments.cell import at_once
+from experiments.provenance import installed_text
 
 STEPS = ("3", "6", "12", "all")
 Trained = Sequence[tuple[AccuracyCampaign, Task]]
@@ -148,9 +149,11 @@ def status_of(task: Task) -> str:
 
 
 def commit_of(record: Mapping[str, Any]) -> str:
-    """The commit that trained a cell, short, and whether it had changes."""
+    """The commit that trained a cell, short, and whether it had changes; the installed version where none is known."""
     made = record.get("provenance") or {}
-    commit = str(made.get("git_commit") or "unknown")[:10]
+    if not made.get("git_commit"):
+        return installed_text(made.get("versions")) or "unknown"
+    commit = str(made["git_commit"])[:10]
     return f"{commit} with changes" if made.get("git_dirty") else commit
 
 

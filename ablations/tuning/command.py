@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nReport: {campaign.folder / 'report.md'}\nDecisions: {campaign.folder / DECISIONS}")
     for ledger in Ledger(campaign.out.resolve(), campaign.folder.name).files:
         print(
-            f"Test sets read: {ledger}; before you publish a number of this campaign, copy it to "
-            f"experiments/results/{ledger.name} and commit it."
+            f"Test sets read: {ledger}; publish it beside the first number of this campaign that you publish (in "
+            f"AltFormer's repository as experiments/results/{ledger.name})."
         )
     return code
 

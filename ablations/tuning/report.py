@@ -102,9 +102,10 @@ def _ledger(running: Running) -> str:
 def _provenance(running: Running) -> list[tuple[str, str]]:
     campaign = running.campaign
     machine = campaign.machine
+    commit = provenance.commit_text(provenance.git_state())
     return [
         ("data hash", campaign.data.identity),
-        ("git commit", provenance.commit_text(provenance.git_state()) or "-"),
+        ("git commit", commit or provenance.installed_text(provenance.versions()) or "-"),
         ("device", f"{machine.device}, {machine.workers} worker(s) x {machine.threads} thread(s)"),
         ("--set", ", ".join(f"{name}={value}" for name, value in campaign.settings.items()) or "-"),
         *((name, version) for name, version in provenance.versions().items()),

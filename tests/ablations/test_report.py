@@ -315,6 +315,13 @@ def test_the_objective_decides_what_is_compared(make_report: Any) -> None:
     assert arms_table(data)["b"]["difference in test RMSE [95 %]"].startswith(f"{differences.mean():+.3f} [")
 
 
+def test_cells_of_an_installed_package_name_its_version(make_report: Any, make_record: Any) -> None:
+    cell = make_record(2.9, 0)
+    cell["provenance"] |= {"git_commit": None, "git_dirty": None, "versions": {"altformer": "0.1.0"}}
+    data, _ = make_report({"a": [cell]})
+    assert dict(data.provenance)["git commit"] == "none, altformer 0.1.0 as installed"
+
+
 def test_provenance_time_and_repeats(make_report: Any, make_record: Any) -> None:
     dirty = make_record(2.9, 2)
     dirty["provenance"] |= {"git_commit": "e" * 40, "git_dirty": True}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import provenance
-from experiments.provenance import SUBMITTED_COMMIT, commit_tags, commit_text, git_state
+from experiments.provenance import SUBMITTED_COMMIT, commit_tags, commit_text, git_state, installed_text
 
 UNKNOWN = {"git_commit": None, "git_dirty": None}
 
@@ -50,6 +50,11 @@ def test_where_there_is_no_checkout_it_is_what_the_job_was_sent_with(dirty, text
 
 def test_without_either_nothing_is_said(sources):
     assert git_state() == UNKNOWN and commit_text(UNKNOWN) is None and commit_tags(UNKNOWN) == {}
+
+
+def test_without_a_commit_the_installed_version_is_said():
+    assert installed_text({"torch": "2.13.0", "altformer": "0.1.0"}) == "none, altformer 0.1.0 as installed"
+    assert installed_text({"torch": "2.13.0"}) == installed_text(None) == ""
 
 
 def test_a_checkout_around_installed_sources_is_not_theirs(sources, monkeypatch):
