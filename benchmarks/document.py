@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```(?P<between>\s*)(?:```text\n(?P<output>.*?)```)?", re.DOTALL)
 TIMEOUT = 900  # seconds
@@ -31,7 +32,7 @@ print(json.dumps(printed), file=sys.__stdout__)
 
 def executed(text: str) -> str:
     """The document with the outputs that its blocks have now; RuntimeError with the traceback of a block that fails."""
-    printed = iter(_run([found["code"] for found in BLOCK.finditer(text)]))
+    printed = iter(run_blocks(_PROGRAM, [found["code"] for found in BLOCK.finditer(text)]))
 
     def with_output(found: re.Match[str]) -> str:
         output = "\n".join(line.rstrip() for line in next(printed).splitlines())
@@ -42,11 +43,12 @@ def executed(text: str) -> str:
     return BLOCK.sub(with_output, text)
 
 
-def _run(blocks: list[str]) -> list[str]:
+def run_blocks(program: str, blocks: list[str]) -> list[Any]:
+    """What a program that reads blocks of code as JSON prints as JSON, run in a temporary folder; RuntimeError."""
     environment = {**os.environ, "COLUMNS": WIDTH, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-c", program],
             input=json.dumps(blocks),
             capture_output=True,
             text=True,
@@ -57,7 +59,7 @@ def _run(blocks: list[str]) -> list[str]:
         )
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
-    printed: list[str] = json.loads(done.stdout.splitlines()[-1])
+    printed: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return printed
 
 
