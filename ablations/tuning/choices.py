@@ -84,8 +84,8 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
             if left := unfinished(name, finished):
                 return left
         for proposal in proposals:
-            name_of = label(proposal.settings)
-            arm = arms.twins.get(name_of, name_of)
+            own = label(proposal.settings)
+            arm = arms.twins.get(own, own)
             cells = [at.cell.hash for at in plan.cells if at.arm == arm]
             search.tell(proposal, running.told.result(name, proposal, cells, partial(result_of, plan, arm)))
     return choose(running, name, stage, plan, arms)
