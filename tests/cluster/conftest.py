@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
+import socket
 import sqlite3
+import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,3 +77,25 @@ def location(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPat
 def database(location: StoreLocation) -> Database:
     assert location.database is not None
     return Database(location.database)
+
+
+@pytest.fixture
+def other_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a program that takes connections and is no Ray; what asks it is over with the test.
+
+    A real `GcsClient` tries for 40 seconds, and ends this process where another test changes the token meanwhile
+    (test_gcs.py tries one in a process of its own).
+    """
+    over = threading.Event()
+
+    class Waiting:
+        def __init__(self, address: str) -> None:
+            over.wait(40)
+            raise RuntimeError("Timed out while waiting for GCS to become available.")
+
+    monkeypatch.setattr("ray._raylet.GcsClient", Waiting)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    over.set()

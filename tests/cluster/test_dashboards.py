@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,9 @@ def test_no_cluster_no_dashboard(address: str) -> None:
     assert running_dashboards(address) == {}
 
 
-def test_something_else_at_the_address_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_else_at_the_address_is_no_cluster(other_program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.dashboards.ANSWER_SECONDS", 1)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        assert running_dashboards(f"127.0.0.1:{other.getsockname()[1]}") == {}
+    assert running_dashboards(other_program) == {}
 
 
 @pytest.mark.ray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 import pytest
@@ -19,14 +18,11 @@ def test_where_nothing_answers_it_says_so_in_time(address: str) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_something_else_that_listens_there_is_no_cluster() -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        started = time.monotonic()
-        with pytest.raises(ClusterError, match="no Ray cluster answers"):
-            wait_for_nodes(f"127.0.0.1:{other.getsockname()[1]}", 1, 0.1)
-        assert time.monotonic() - started < 20, "Ray itself would try for 40 seconds"
+def test_something_else_that_listens_there_is_no_cluster(other_program: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
+        wait_for_nodes(other_program, 1, 0.1)
+    assert time.monotonic() - started < 20, "Ray itself would try for 40 seconds"
 
 
 def test_what_is_known_better_ends_the_waiting() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.request
 
 import pytest
@@ -19,13 +18,10 @@ def test_no_cluster_at_the_address(address: str) -> None:
         discovery_file(address)
 
 
-def test_something_else_at_the_address_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_else_at_the_address_is_no_cluster(other_program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.monitoring.discovery.ANSWER_SECONDS", 1)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with pytest.raises(ClusterError, match="does not answer"):
-            discovery_file(f"127.0.0.1:{other.getsockname()[1]}")
+    with pytest.raises(ClusterError, match="does not answer"):
+        discovery_file(other_program)
 
 
 @pytest.mark.parametrize(
