@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 
 from altformer.config import Config
 from altformer.data.datasets import SIMULATED
@@ -33,26 +32,26 @@ _OWN_MODEL: Schema = {"type": "object", "required": ["class"], "properties": {"c
 class _Generator(GenerateJsonSchema):
     """Leaves out titles and defaults: where a key is missing, the layer below decides."""
 
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
-    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+    def str_schema(self, schema: Any) -> JsonSchemaValue:
         """A number where one is read as text: the arm ``48``."""
         found = super().str_schema(schema)
         return found | {"type": ["string", "number"]} if schema.get("coerce_numbers_to_str") else found
 
-    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
         found = super().dict_schema(schema)
         return found | {"additionalProperties": False} if "patternProperties" in found else found
 
-    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+    def tagged_union_schema(self, schema: Any) -> JsonSchemaValue:
         found = super().tagged_union_schema(schema)
         return {key: value for key, value in found.items() if key != "discriminator"}
 
-    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
         """What is chosen by its ``type`` must say it."""
         found = super().model_schema(schema)
         if "const" in found.get("properties", {}).get("type", {}):
