@@ -66,6 +66,9 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "commands, and Python": (
         "command", "report_command", "compare_command", "promote_command", "status_command", "gc_command", "notebook",
     ),
+    "a project of one's own: its files, and what an editor and a shell know of them": (
+        "init_command", "schema_command", "file_schemas", "completion_command", "completion",
+    ),
     "jobs on a cluster that is elsewhere": (
         "submit_command", "submission_check", "job_project", "job_status",
     ),
