@@ -189,15 +189,14 @@ class Runs:
 
         there = self._client.get_run(run.run_id).data.params if params and not run.fresh else {}
         new = {key: value for key, value in pairs(params or {}, PARAM_LENGTH).items() if key not in there}
-        for some_points, some_params, some_tags in zip_longest(
+        calls = zip_longest(
             _in_calls(self._new_points(run, points)),
-            chunks(new.items()),
-            chunks(pairs(tags or {}, TAG_LENGTH).items()),
-            fillvalue=[],
-        ):
-            self._client.log_batch(
-                run.run_id, some_points, [Param(*pair) for pair in some_params], [RunTag(*pair) for pair in some_tags]
-            )
+            ([Param(*pair) for pair in chunk] for chunk in chunks(new.items())),
+            ([RunTag(*pair) for pair in chunk] for chunk in chunks(pairs(tags or {}, TAG_LENGTH).items())),
+            fillvalue=(),
+        )
+        for call in calls:
+            self._client.log_batch(run.run_id, *call)
 
     def _new_points(self, run: Run, points: Iterable[Point]) -> list[Any]:
         """Those whose metric does not have the step yet."""

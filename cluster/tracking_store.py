@@ -97,7 +97,7 @@ class RunStore:
             parent = self._parent(event["t"])
             if parent is not None:
                 identity["mlflow.parentRunId"] = parent.run_id
-            began = event.get("started", event["t"])
+            began = event["started"] if "started" in event else event["t"]
             run = self._runs.create(self._run_key(event["cell"]), event["name"], {**identity, **own}, began)
             self._runs.log(run, params=event["params"])
         elif not self._is_anothers(run):

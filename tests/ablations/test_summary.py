@@ -77,7 +77,7 @@ def test_the_table_over_data_sets_is_written_where_it_is_asked_for(
     one = finished([plan(RATES + key)])
     monkeypatch.setattr(several, "run_group", lambda *args: one)
     args = argparse.Namespace(dataset=dataset, out=tmp_path / "out", no_mlflow=True)
-    _run_groups([one.group] * groups, args, SimpleNamespace())
+    _run_groups([one.group] * groups, args, SimpleNamespace(), SimpleNamespace())
     folders = list((tmp_path / "out").glob("rates-*-data-sets-*/table.md")) if (tmp_path / "out").exists() else []
     assert bool(folders) == written
 
