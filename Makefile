@@ -113,8 +113,8 @@ test-faults: $(STAMP) ## what happens when things break, the long forms too; wri
 chaos: $(STAMP) ## ten minutes of random kills on a local cluster of three nodes; writes experiments/results/chaos.md
 	@$(BIN)/python -m benchmarks.chaos
 
-check: $(STAMP) ## lint, formatting and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: $(STAMP) ## lint, formatting, types, spelling and code that nothing uses
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/codespell && $(BIN)/vulture --min-confidence 60
 
 AUDIT := $(VENV)/audit
 $(AUDIT)/bin/pip-audit: $(STAMP)
