@@ -163,6 +163,7 @@ def _announced(
     """
     from ablations.changed import refuse_changed
     from ablations.estimate import estimate, with_estimate
+    from ablations.matrix_lock import refuse_running
     from ablations.summary import print_group
 
     resources = groups[0].plans[0].matrix.resources
@@ -174,6 +175,7 @@ def _announced(
         refuse_changed(plan for group in groups for plan in group.plans)
     to_run = [plan for group in groups for plan in group.plans if plan.to_run]
     if to_run and not args.dry_run:
+        refuse_running(plan.folder for plan in to_run)
         cells = (at.cell for plan in to_run for at in plan.to_run)
         check_before_training((plan.data for plan in to_run), args.out, connection, resources, cells)
         if connection is None:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,14 @@ def only_writer(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.time()}).encode())
         yield
+
+
+def refuse_running(folders: Iterable[Path]) -> None:
+    """UserError, before anything is started for it, where another process runs one of these matrices."""
+    for folder in folders:
+        if holder(folder) is not None:
+            with only_writer(folder):  # it was somebody who only looked
+                pass
 
 
 def holder(folder: Path) -> Holder | None:
