@@ -212,8 +212,10 @@ def main() -> None:
     children = []
     for gpu, cells in shares:
         if (child := os.fork()) == 0:
-            _answer(cells, data, gpu, answers)
-            os._exit(0)
+            try:
+                _answer(cells, data, gpu, answers)
+            finally:
+                os._exit(0)  # whatever happened: the rest is the parent's
         children.append(child)
     for child in children:
         os.waitpid(child, 0)
