@@ -26,6 +26,7 @@ from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection
 from cluster.work import FaultKind, Outcome
 from experiments import provenance
+from experiments.garbage import collect_as_usual
 
 if TYPE_CHECKING:
     from ablations.trials import Trained
@@ -137,6 +138,7 @@ def _train(
     from ablations.trials import run_unsettled  # Ray, only where something runs
 
     there = connection or connect()
+    collect_as_usual()
     try:
         trained = run_unsettled(plan, there, tracker, started_by, budget)
         there.lost = trained.outcome.cluster_lost

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import importlib
 import os
 import sys
@@ -14,6 +12,7 @@ from altformer.errors import UserError, unknown_name
 from altformer.files import DiskFullError
 from cluster.errors import ClusterError, RayGoneError
 from cluster.redaction import redact
+from experiments.garbage import collect_rarely
 from experiments.signals import Terminated
 
 
@@ -81,7 +80,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one message on standard error and exit code 2, a full disk one and 1."""
     if argv is None:  # this process is the command
-        _collect_rarely()
+        collect_rarely()
     arguments = sys.argv[1:] if argv is None else argv
     goes_on = "the same command goes on from the last checkpoint"
     if "--again" in arguments:
@@ -106,16 +105,6 @@ def main(argv: list[str] | None = None) -> int:
         os._exit(error.code)
     except BrokenPipeError:
         return 0  # the reader of our output has gone, as with `altformer data list | head`
-
-
-def _collect_rarely() -> None:
-    """Look for garbage less often than Python does by itself, and not at the very end.
-
-    Torch, Ray and MLflow make so many objects at import that looking at them again and again takes a fourth of their
-    start, and the last look seconds.
-    """
-    gc.set_threshold(100_000, 50, 100)
-    atexit.register(gc.freeze)
 
 
 def _dispatch(arguments: list[str]) -> int:

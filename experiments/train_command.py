@@ -20,6 +20,7 @@ from experiments.cell_lock import refuse_trained
 from experiments.compose import compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset, choose_device, parse_seeds
 from experiments.fields import locate
+from experiments.garbage import collect_as_usual
 from experiments.runs import experiment_file
 from experiments.scores_table import NOT_COMPARABLE, comparable, scores_table
 from experiments.tracked_cell import cell_files, final_metrics, work_of
@@ -150,6 +151,7 @@ def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> R
     work = work_of(cell, name, {"experiment": name}, started_by)
     tracker = tracker_of(args)
     context = TrainProgress(cell.machine.device, cell.config.training, name, partial(tracker.cell_epoch, work))
+    collect_as_usual()
     tracker.cell_started(work)
     ended = Ended("interrupted")
     try:

@@ -17,6 +17,7 @@ from experiments import provenance
 from experiments.cell import Cell, Record, finished_record, make_cell
 from experiments.cell_lock import refuse_trained
 from experiments.cells_together import run_together
+from experiments.garbage import collect_as_usual
 from experiments.scores_table import NOT_COMPARABLE, comparable, comparison_table
 from experiments.tracked_cell import work_of
 from experiments.train_command import Trained, machine_of, note, tracker_of, train_alone, what_is_trained
@@ -70,6 +71,7 @@ def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace
     started_by = provenance.started_by()
     works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by) for cell in cells]
     tracker = tracker_of(args)
+    collect_as_usual()
     progress = TrainProgress(cells[0].machine.device, cells[0].config.training, name)
     contexts = [
         SeedProgress(progress, cell.config.seed, partial(tracker.cell_epoch, work))

@@ -62,8 +62,7 @@ def test_every_one_of_many_cells_is_recorded_once(
     assert len({row["mlflow_run_id"] for row in table} - {"", "-"}) == cells == len(table)
 
     figures = {**time_of(matrix, records, process.started, ended), **growth_of(matrix, memory)}
-    # The limit is that of the long form; a few cells wait longer, since the first ones count for more.
-    assert figures["idle_percent"] <= 100 * (MOST_IDLE if is_long else 0.5), figures
+    assert figures["idle_percent"] <= 100 * MOST_IDLE, figures
     assert figures["MB_per_cell"] <= MOST_GROWTH, figures
     fault_table.row(fault=f"{cells} cells of one second", **figures)
 
