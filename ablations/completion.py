@@ -13,8 +13,7 @@ from ablations.matrix import ALL
 from ablations.matrix import PACKAGE as MATRICES
 from ablations.schema_command import KINDS
 from ablations.tuning.plan import SAMPLERS
-from altformer.data.datasets import SIMULATED
-from altformer.data.specs import SPECS
+from altformer.data.specs import SIMULATED, SPECS
 from cluster.launch.render import RENDERERS
 from experiments.cli import COMMANDS, load_command
 from experiments.compose import HERE, PROFILES

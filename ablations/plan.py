@@ -15,7 +15,7 @@ from ablations.candidates import Tuning
 from ablations.cells import CellResult
 from ablations.folders import PLAN, TUNED
 from ablations.matrix import Matrix
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.files import write_json
 from experiments.cell import FINISHED, Cell, Record, read_record
 

@@ -24,7 +24,7 @@ from ablations.folders import known_plan, short_id
 from ablations.matrix import Matrix
 from ablations.plan import Plan, PlannedCell, settles
 from altformer.config import Config
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 from altformer.fit_check import check_fit
 from altformer.model.build import count_parameters

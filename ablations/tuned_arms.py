@@ -18,7 +18,7 @@ from ablations.planning import make_plan
 from ablations.report_data import ReportData
 from ablations.running import Finished, run_plan
 from ablations.several import Group
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.files import write_text
 from cluster.budget import NO_BUDGET, Budget
 from cluster.connection import Connection

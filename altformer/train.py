@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from altformer.config import Config
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.model.build import count_parameters
 from altformer.training.augmentation import Augmentation

@@ -10,10 +10,10 @@ import numpy as np
 
 from altformer.data.check import Checked, check
 from altformer.data.config import DatasetConfig
-from altformer.data.datasets import SIMULATED, data_dir, find_file, load
+from altformer.data.datasets import data_dir, find_file, load
 from altformer.data.fetch import fetch
 from altformer.data.readers import READERS
-from altformer.data.specs import SPECS
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError, unknown_name
 from experiments.compose import compose

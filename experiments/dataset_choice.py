@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from altformer.data.datasets import SIMULATED, SPECS, data_dir, find_file
+from altformer.data.datasets import data_dir, find_file
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import UserError, unknown_name
 
 AT_HAND = "at-hand"
@@ -14,7 +15,7 @@ def choose_dataset(name: str) -> tuple[str, str]:
     """The data set's name and a sentence that says which it is and why; a named one is never replaced by another."""
     if name != "auto":
         return name, f"Data set: {name}."
-    from altformer.data.auto import resolve_auto
+    from altformer.data.fetch import resolve_auto
 
     chosen, reason = resolve_auto(data_dir())
     return chosen, reason

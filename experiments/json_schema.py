@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from altformer.config import Config
-from altformer.data.datasets import SIMULATED
-from altformer.data.specs import SPECS
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import UserError
 from experiments.fields import SECTIONS, locate
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from altformer.data.datasets import TrafficData, load
+from altformer.data.datasets import load
+from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.ensemble import average
 from altformer.errors import UserError

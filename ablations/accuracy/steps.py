@@ -16,7 +16,8 @@ from ablations.plan import PlannedCell
 from ablations.statistics import Summary, summarise
 from altformer.config import Config
 from altformer.data.config import DatasetConfig
-from altformer.data.datasets import TrafficData, load
+from altformer.data.datasets import load
+from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 from experiments.cell import Machine, make_cell
 from experiments.compose import Layer, compose, fields_of, settings_over

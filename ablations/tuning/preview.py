@@ -24,7 +24,8 @@ from ablations.tuning.stages import (
     SearchStage,
     Stage,
 )
-from altformer.data.datasets import SIMULATED, SPECS, data_dir, ways_out
+from altformer.data.datasets import data_dir, ways_out
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import UserError, unknown_name
 from experiments.compose import compose
 from experiments.dataset_choice import at_hand

@@ -11,7 +11,7 @@ from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
 from ablations.tuning.plan import Tuning, load_tuning
 from altformer.data.config import DatasetConfig
-from altformer.data.datasets import SIMULATED, SPECS
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import unknown_name
 from cluster.retries import Retries
 from experiments.compose import HERE, PROFILES, compose, find_experiment, parse_setting

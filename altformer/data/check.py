@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import (
-    SIMULATED,
     data_dir,
     find_file,
     hash_findings,
@@ -25,7 +24,7 @@ from altformer.data.identity import content_hash
 from altformer.data.own_file import null_value_of, own_findings
 from altformer.data.readers import Table, read_table
 from altformer.data.rules import Finding
-from altformer.data.specs import SPECS
+from altformer.data.specs import SIMULATED, SPECS
 from altformer.data.traffic import settle_missing
 from altformer.errors import UserError, unknown_name
 
@@ -54,14 +53,13 @@ def check(config: DatasetConfig, folder: Path | None = None) -> Checked:
         found = _content_findings(config, path, table)
     except UserError as error:
         return Checked(path, None, None, (), (Finding("file", str(error).removeprefix(f"{path}: ")),))
-    ids = table.sensor_ids or tuple(str(k) for k in range(table.values.shape[1]))
     missing: npt.NDArray[np.bool_] = _missing(config, table)
     return Checked(
         path=path,
         shape=table.values.shape,
         missing_share=float(missing.mean()) if missing.size else None,
-        silent_sensors=tuple(ids[column] for column in np.flatnonzero(missing.all(axis=0))),
-        findings=tuple(found + _graph_findings(graph, ids)),
+        silent_sensors=tuple(table.names[column] for column in np.flatnonzero(missing.all(axis=0))),
+        findings=tuple(found + _graph_findings(graph, table.names)),
     )
 
 

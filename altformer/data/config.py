@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AllowInfNan, BeforeValidator, Field, model_validator
 
+from altformer.data.specs import SIMULATED
 from altformer.schema import Strict
 
 _FILE_ONLY = ("freq", "split", "null_value", "graph")
@@ -28,7 +29,7 @@ NullValue = Annotated[Finite | Literal["nan"], BeforeValidator(_nan_by_name)]
 class DatasetConfig(Strict):
     """The data set of a run and its windows.
 
-    Exactly one of `name` (an entry of `datasets.SPECS`, `simulated` or `auto`) and `path` (the user's own file) is
+    Exactly one of `name` (an entry of `specs.SPECS`, `simulated` or `auto`) and `path` (the user's own file) is
     given; freq, split, null_value and graph describe that file and are refused for a named data set, whose entry says
     them already. A plain string stands for `{name: string}`.
     """
@@ -58,7 +59,7 @@ class DatasetConfig(Strict):
             raise ValueError("give exactly one of name (a known data set) and path (your own file)")
         self._refuse(_FILE_ONLY, unless=self.path is not None, why="describes your own file and needs path")
         self._refuse(
-            _SIMULATED_ONLY, unless=self.name in ("simulated", "auto"), why="belongs to the data set 'simulated'"
+            _SIMULATED_ONLY, unless=self.name in (SIMULATED, "auto"), why=f"belongs to the data set '{SIMULATED}'"
         )
         if self.split is not None and min(self.split) <= 0:
             raise ValueError(f"split needs three parts (train, val, test) above 0, got {list(self.split)}")

@@ -17,13 +17,9 @@ from altformer.data.own_file import load_own_file
 from altformer.data.readers import Table, read_table
 from altformer.data.rules import Finding, refuse, shape_findings, time_findings, value_findings
 from altformer.data.simulated import simulate
-from altformer.data.specs import SPECS, DatasetSpec
+from altformer.data.specs import SIMULATED, SPECS, DatasetSpec
 from altformer.data.traffic import TrafficData, settle_missing
 from altformer.errors import UserError, unknown_name
-
-__all__ = ["SIMULATED", "SPECS", "DatasetSpec", "TrafficData", "data_dir", "find_file", "load"]
-
-SIMULATED = "simulated"
 
 
 def data_dir() -> Path:
@@ -73,7 +69,6 @@ def load_known_file(name: str, path: Path, graph: Path | None, remember: bool = 
     table = with_listed_sensors(read_table(path), path, spec)
     refuse(known_findings(table, spec), f"{path} is not {name} as it is known")
     values, null_value = settle_missing(table.values, spec.null_value)
-    sensor_ids = table.sensor_ids or tuple(str(k) for k in range(values.shape[1]))
     found_hash = content_hash(values)
     refuse(hash_findings(spec, path, found_hash), f"{path} is not {name} as it is known")
     if remember and spec.content_hash is None:
@@ -86,11 +81,11 @@ def load_known_file(name: str, path: Path, graph: Path | None, remember: bool = 
         values=values,
         times=times.astype("datetime64[m]"),
         step_minutes=spec.step_minutes,
-        sensor_ids=sensor_ids,
+        sensor_ids=table.names,
         null_value=null_value,
         split=spec.split,
         unit=spec.unit,
-        adjacency=None if graph is None else read_graph(graph, sensor_ids),
+        adjacency=None if graph is None else read_graph(graph, table.names),
         user_file=False,
         content_hash=found_hash,
     )

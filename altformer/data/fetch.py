@@ -15,10 +15,12 @@ from altformer.data.datasets import data_dir, find_file, load_known_file, ways_o
 from altformer.data.download import DownloadError, NoConnectionError, Patience, download, host, progress
 from altformer.data.graph import read_graph, read_sensor_ids
 from altformer.data.identity import record_hash
-from altformer.data.specs import SPECS, DatasetSpec, Source
+from altformer.data.specs import SIMULATED, SPECS, DatasetSpec, Source
 from altformer.data.traffic import TrafficData
 from altformer.data.window_parquet import join_windows
 from altformer.errors import UserError, unknown_name
+
+PREFERRED = "METR-LA"  # what `--dataset auto` takes where it can be had
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,25 @@ def fetch(name: str, folder: Path | None = None, patience: Patience | None = Non
             with contextlib.suppress(OSError):
                 target.rmdir()
         raise
+
+
+def resolve_auto(folder: Path, patience: Patience | None = None) -> tuple[str, str]:
+    """The data set that `auto` takes and the sentence that says why, for the user: METR-LA where it can be had.
+
+    Only `auto` is ever resolved; a data set that was named is used or refused. A METR-LA file that is there but wrong
+    raises UserError when it is loaded: it is not passed over.
+    """
+    path = find_file(PREFERRED, SPECS[PREFERRED].files, folder)
+    if path is not None:
+        return PREFERRED, f"Data set: {PREFERRED} (auto: found {path})."
+    try:
+        origin = fetch(PREFERRED, folder, patience).origin
+    except UserError:
+        return SIMULATED, (
+            f"Data set: {SIMULATED} (auto: {PREFERRED} is neither in {folder} nor could it be fetched; "
+            f"altformer data fetch {PREFERRED} says why)."
+        )
+    return PREFERRED, f"Data set: {PREFERRED} (auto: fetched from {origin})."
 
 
 def _install(name: str, attempt: _Attempt, target: Path) -> Fetched:

@@ -37,7 +37,6 @@ def load_own_file(config: DatasetConfig, path: Path) -> TrafficData:
     refuse(own_findings(config, path, table), str(path))
     times, step = _time_axis(config, path, table)
     values, null_value = settle_missing(table.values, null_value_of(config))
-    sensor_ids = table.sensor_ids or tuple(str(k) for k in range(values.shape[1]))
     split = config.split or DEFAULT_SPLIT
     train, val, test = (part / sum(split) for part in split)
     return TrafficData(
@@ -45,11 +44,11 @@ def load_own_file(config: DatasetConfig, path: Path) -> TrafficData:
         values=values,
         times=times.astype("datetime64[m]"),
         step_minutes=step,
-        sensor_ids=sensor_ids,
+        sensor_ids=table.names,
         null_value=null_value,
         split=(train, val, test),
         unit="",
-        adjacency=None if config.graph is None else read_graph(config.graph, sensor_ids),
+        adjacency=None if config.graph is None else read_graph(config.graph, table.names),
         user_file=True,
         content_hash=content_hash(values),
     )

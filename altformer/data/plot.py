@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from altformer.data.specs import SIMULATED
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 
@@ -43,7 +44,7 @@ def plot_space_time(data: TrafficData, path: Path) -> None:
             extent=(0, span, -0.5, part.shape[1] - 0.5),
         )
         axes.set(title=title, xlabel="day" if hours == 24 else "hour", ylabel="sensor (traffic moves upwards)")
-    if data.name != "simulated":
+    if data.name != SIMULATED:
         for axes in (week_axes, day_axes):
             axes.set_ylabel("sensor")
     figure.colorbar(image, ax=[week_axes, day_axes], label=data.unit or "reading")

@@ -28,6 +28,11 @@ class Table(NamedTuple):
     times: Times | None
     sensor_ids: tuple[str, ...] | None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sensor ids (n,), or where the file has none the numbers of the columns from 0."""
+        return self.sensor_ids or tuple(str(column) for column in range(self.values.shape[1]))
+
 
 def read_table(path: Path) -> Table:
     """Read a file by its extension; UserError names the file and what is wrong with it."""

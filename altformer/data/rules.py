@@ -127,7 +127,7 @@ def _first_place(table: Table, bad: npt.NDArray[np.bool_], rule: str, what: str)
         rule,
         f"{int(bad.sum())} readings of {sensors} sensor{'s' * (sensors > 1)} are {what}; the first",
         row=row,
-        sensor=table.sensor_ids[column] if table.sensor_ids else str(column),
+        sensor=table.names[column],
         time=_text(table.times[row]) if table.times is not None else None,
     )
 

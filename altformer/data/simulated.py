@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from altformer.data.freeway import Array, Network, build_network, closeness, empty_roads, mean_speeds
 from altformer.data.identity import content_hash
+from altformer.data.specs import SIMULATED
 from altformer.data.traffic import Readings, TrafficData, read_only
 
 SENSORS, DAYS, SEED = 64, 28, 0
@@ -51,7 +52,7 @@ def simulate(sensors: int | None = None, days: int | None = None, seed: int | No
             values[(first + k) * SLOTS : (first + k + 1) * SLOTS] = np.where(plan.lost, 0, read)
     times = np.datetime64(START, "m") + np.arange(len(values)) * np.timedelta64(STEP_MINUTES, "m")
     return TrafficData(
-        name="simulated",
+        name=SIMULATED,
         values=read_only(values),
         times=times,
         step_minutes=STEP_MINUTES,

@@ -1,8 +1,10 @@
-"""The known data sets, one entry each: a new one is a new entry."""
+"""The known data sets: one entry for each that is read from a file, and the name of the one that is made up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+SIMULATED = "simulated"  # made up, see simulated.py
 
 _SPEED_SPLIT = (0.7, 0.1, 0.2)
 _FLOW_SPLIT = (0.6, 0.2, 0.2)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 
 Split = Literal["train", "val", "test"]

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from altformer.config import Config
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.error_profile import TEST_ERRORS, ErrorProfile
 from altformer.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.evaluate import Forecaster
 from altformer.files import write_bytes

@@ -11,7 +11,7 @@ from ablations.candidates import TUNING_SEED
 from ablations.cells import read_cells
 from ablations.matrix import load_matrix
 from ablations.tuned_arms import make_draft
-from altformer.data.datasets import TrafficData
+from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 from experiments.cell import Machine
 from experiments.cli import main

@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from altformer.data import auto
-from altformer.data.auto import resolve_auto
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import load
 from altformer.data.download import Patience
-from altformer.data.fetch import fetch
+from altformer.data.fetch import fetch, resolve_auto
 from altformer.data.identity import content_hash, recorded_hash
 from altformer.data.specs import Source
 from altformer.errors import UserError
@@ -322,7 +320,7 @@ def test_a_name_without_public_places(tmp_path):
 
 
 def test_auto(server, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(auto, "PREFERRED", "TINY")
+    monkeypatch.setattr("altformer.data.fetch.PREFERRED", "TINY")
     values = tiny(sources=(Source((f"{server.url}/forbidden/tiny.npz",), "tiny.npz"),))
     name, reason = resolve_auto(tmp_path, QUICK)
     assert name == "simulated"
@@ -337,7 +335,7 @@ def test_auto(server, tiny, tmp_path, monkeypatch):
 
 
 def test_auto_does_not_pass_over_a_broken_file(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(auto, "PREFERRED", "TINY")
+    monkeypatch.setattr("altformer.data.fetch.PREFERRED", "TINY")
     tiny()
     (tmp_path / "tiny.npz").write_bytes(b"half a file")
     assert resolve_auto(tmp_path, QUICK)[0] == "TINY"
