@@ -11,6 +11,7 @@ from altformer.model.attention import CrossAttention
 from altformer.model.config import ModelConfig
 from altformer.model.decoder import SpatioTemporalDecoder
 from altformer.model.dropout import Dropout
+from altformer.model.embedding import TABLE_STD
 
 
 class Bridge(nn.Module):
@@ -23,7 +24,7 @@ class Bridge(nn.Module):
         super().__init__()
         self.decoder = SpatioTemporalDecoder(config, tokens)
         self.skip = SKIPS[config.stage_skip](config)
-        self.earlier = EarlierStages(config, stages) if config.cross_stage_attention else NoEarlierStages()
+        self.earlier = CrossStageAttention(config, stages) if config.cross_stage_attention else NoCrossStageAttention()
 
     def forward(self, embedded: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The two parts that feed the next stage's encoders."""
@@ -44,8 +45,11 @@ class NoSkip(nn.Module):
         return part
 
 
-class AddedSkip(NoSkip):
+class AddedSkip(nn.Module):
     """Input embedding and the stage before are added."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
 
     def forward(self, part: Tensor, embedded: Tensor, fused: Tensor) -> Tensor:
         """The sum of the three."""
@@ -68,7 +72,7 @@ class ConcatenatedSkip(nn.Module):
 SKIPS = {"none": NoSkip, "add": AddedSkip, "concat": ConcatenatedSkip}
 
 
-class NoEarlierStages(nn.Module):
+class NoCrossStageAttention(nn.Module):
     """No attention to the stages before."""
 
     def forward(self, part: Tensor, outputs: Sequence[Tensor]) -> Tensor:
@@ -76,7 +80,7 @@ class NoEarlierStages(nn.Module):
         return part
 
 
-class EarlierStages(nn.Module):
+class CrossStageAttention(nn.Module):
     """Each sensor's tokens attend to that sensor's tokens in the outputs of all stages before, and add what they read.
 
     A learned vector tells the stages apart.
@@ -85,16 +89,16 @@ class EarlierStages(nn.Module):
     def __init__(self, config: ModelConfig, stages: int) -> None:
         super().__init__()
         self.attention = CrossAttention(config.embed_dim, config.num_heads)
-        self.stage_names = nn.Parameter(torch.randn(stages, config.embed_dim) * 0.02)
+        self.stage_names = nn.Parameter(TABLE_STD * torch.randn(stages, config.embed_dim))
         self.dropout = Dropout(config.dropout)
 
     def forward(self, part: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Let `part` read from all `outputs`."""
-        source = torch.cat(self._named(outputs), dim=2)
+        source = torch.cat(self.marked(outputs), dim=2)
         read = self.attention(part.flatten(0, 1), source.flatten(0, 1))
         added: Tensor = part + self.dropout(read).view(part.shape)
         return added
 
-    def _named(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+    def marked(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """The outputs, each with the vector of its stage, (b,n,t,d) each."""
         return [output + name for output, name in zip(outputs, self.stage_names, strict=True)]

@@ -33,7 +33,7 @@ class SpatioTemporalDecoder(nn.Module):
     def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         """Split `fused`."""
         rows = fused.flatten(0, 1)
-        query = split_heads(self._asking(len(rows)), self.num_heads)
+        query = split_heads(self.queries_of(len(rows)), self.num_heads)
         key, value = (split_heads(part, self.num_heads) for part in self.key_value(rows).chunk(2, dim=-1))
         read = join_heads(attend(query, key, value))
         temporal, spatial = read.chunk(2, dim=1)
@@ -42,6 +42,6 @@ class SpatioTemporalDecoder(nn.Module):
             fused + self.dropout(self.spatial_out(spatial)).view(fused.shape),
         )
 
-    def _asking(self, rows: int) -> Tensor:
+    def queries_of(self, rows: int) -> Tensor:
         """The queries of each row, (r,2t,d)."""
         return self.queries.expand(rows, -1, -1)

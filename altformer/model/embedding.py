@@ -58,26 +58,26 @@ class InputEmbedding(nn.Module):
         b, t, n = reading.shape
         both = torch.stack([known, flag], dim=-1).transpose(1, 2)
         tokens = self.reading(both.reshape(b, n, t // self.patch_len, 2 * self.patch_len))
-        for part in (self._of_place(b), self._of_time(time_of_day, day_of_week)):
+        for part in (self.place_features(b), self._time_features(time_of_day, day_of_week)):
             if part is not None:
                 tokens = tokens + part
         embedded: Tensor = self.dropout(tokens)
         return embedded
 
-    def _of_place(self, samples: int) -> Tensor | None:
+    def place_features(self, samples: int) -> Tensor | None:
         """What does not depend on the sample, (n,t/p,d) or what broadcasts to it: summed before it meets the batch."""
         adaptive = self.adaptive_project(self.adaptive) if self.adaptive_project is not None else None
         return _sum([self.sensor, adaptive, self.position])
 
-    def _of_time(self, time_of_day: Tensor, day_of_week: Tensor) -> Tensor | None:
+    def _time_features(self, time_of_day: Tensor, day_of_week: Tensor) -> Tensor | None:
         """What is the same for all sensors, (b,1,t/p,d)."""
         last = slice(self.patch_len - 1, None, self.patch_len)
-        slot = self._row(self.time_of_day, time_of_day[:, last]) if self.time_of_day is not None else None
-        day = self._row(self.day_of_week, day_of_week[:, last]) if self.day_of_week is not None else None
+        slot = self.look_up(self.time_of_day, time_of_day[:, last]) if self.time_of_day is not None else None
+        day = self.look_up(self.day_of_week, day_of_week[:, last]) if self.day_of_week is not None else None
         total = _sum([slot, day])
         return None if total is None else total[:, None]
 
-    def _row(self, table: Tensor, number: Tensor) -> Tensor:
+    def look_up(self, table: Tensor, number: Tensor) -> Tensor:
         """(rows,d), (b,t/p) -> (b,t/p,d)."""
         return table[number]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from altformer.model.bridge import EarlierStages
+from altformer.model.bridge import CrossStageAttention
 from altformer.model.decoder import SpatioTemporalDecoder
 from altformer.model.dropout import Dropout, StochasticDepth, scaled_mask
 from altformer.model.embedding import InputEmbedding
@@ -126,7 +126,7 @@ class _StochasticDepth(StochasticDepth):
 class _InputEmbedding(InputEmbedding):
     group: Group
 
-    def _of_place(self, samples: int) -> Tensor | None:
+    def place_features(self, samples: int) -> Tensor | None:
         """(b,n,t/p,d), tables (m,...)."""
         adaptive = self.adaptive_project(self.adaptive) if self.adaptive_project is not None else None
         learned = isinstance(self.position, Tensor) and self.position.dim() == 3
@@ -137,7 +137,7 @@ class _InputEmbedding(InputEmbedding):
         shared = [] if learned or self.position is None else [self.position]
         return self.group.for_samples(sum([*present[1:], *shared], present[0]), samples)
 
-    def _row(self, table: Tensor, number: Tensor) -> Tensor:
+    def look_up(self, table: Tensor, number: Tensor) -> Tensor:
         """(m,rows,d), (b,...) -> (b,...,d)."""
         rows = table.shape[1]
         first = torch.arange(0, self.group.models * rows, rows, device=number.device)
@@ -147,15 +147,15 @@ class _InputEmbedding(InputEmbedding):
 class _Decoder(SpatioTemporalDecoder):
     group: Group
 
-    def _asking(self, rows: int) -> Tensor:
+    def queries_of(self, rows: int) -> Tensor:
         """(r,2t,d), queries (m,2t,d)."""
         return self.group.for_samples(self.queries, rows)
 
 
-class _EarlierStages(EarlierStages):
+class _CrossStageAttention(CrossStageAttention):
     group: Group
 
-    def _named(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+    def marked(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """(b,n,t,d) each, names (m,stages,d)."""
         names = self.group.for_samples(self.stage_names[:, :, None, None], len(outputs[0]))
         return [output + name for output, name in zip(outputs, names.unbind(1), strict=True)]
@@ -193,7 +193,7 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
     StochasticDepth: _StochasticDepth,
     InputEmbedding: _InputEmbedding,
     SpatioTemporalDecoder: _Decoder,
-    EarlierStages: _EarlierStages,
+    CrossStageAttention: _CrossStageAttention,
     RelativePosition: _RelativePosition,
     AdaptiveFusion: _AdaptiveFusion,
 }

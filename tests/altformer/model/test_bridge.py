@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from altformer.model.bridge import SKIPS, Bridge, EarlierStages
+from altformer.model.bridge import SKIPS, Bridge, CrossStageAttention
 
 TOKENS = 6
 
@@ -79,7 +79,7 @@ def test_by_a_skip_the_embedding_and_stage_one_also_learn_past_the_decoder(kind,
 
 def test_attention_to_earlier_stages_is_the_written_out_formula(way, tiny):
     _, outputs = way
-    earlier, part = EarlierStages(tiny(), 2).eval(), torch.randn(2, 5, TOKENS, 16)
+    earlier, part = CrossStageAttention(tiny(), 2).eval(), torch.randn(2, 5, TOKENS, 16)
     layer, heads, width = earlier.attention, 4, 4
     for b, n in [(0, 0), (1, 3)]:
         named = [output[b, n] + earlier.stage_names[stage] for stage, output in enumerate(outputs)]
@@ -96,7 +96,7 @@ def test_attention_to_earlier_stages_is_the_written_out_formula(way, tiny):
 
 def test_attention_to_earlier_stages_tells_them_apart_and_stays_with_its_sensor(way, tiny):
     _, (first, second) = way
-    earlier, part = EarlierStages(tiny(), 2).eval(), torch.randn(2, 5, TOKENS, 16)
+    earlier, part = CrossStageAttention(tiny(), 2).eval(), torch.randn(2, 5, TOKENS, 16)
     with torch.no_grad():
         earlier.stage_names.mul_(50)
     assert not torch.allclose(earlier(part, [first, second]), earlier(part, [second, first]), atol=1e-3)
