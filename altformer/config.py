@@ -8,8 +8,7 @@ from pydantic import Field, field_validator
 
 from altformer.baselines.config import BaselineConfig
 from altformer.data.config import DatasetConfig
-from altformer.model.config import ModelConfig
-from altformer.model.own_config import OwnModelConfig
+from altformer.model.config import ModelConfig, OwnModelConfig
 from altformer.schema import Strict
 from altformer.training.config import TrainingConfig
 

@@ -28,7 +28,7 @@ def model_forecaster(model: nn.Module, windows: Windows) -> Forecaster:
         model.eval()
         batch = windows.batch(origins)
         with true_float32(origins.device):
-            return windows.scaler.unscale(model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week))
+            return windows.scaler.unscale(model(*batch.inputs))
 
     return forecast
 

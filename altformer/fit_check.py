@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
-from altformer.data.windows import Windows, fit_scaler, split_origins
-from altformer.errors import UserError
+from altformer.data.windows import Windows
 from altformer.model.build import build_model
-from altformer.model.own import as_raised
-from altformer.model.own_config import OwnModelConfig
+from altformer.model.config import OwnModelConfig
+from altformer.model.own import check_forward
 from altformer.model.shape import ForecastShape
 
 
@@ -21,31 +20,9 @@ def check_fit(config: Config, data: TrafficData) -> nn.Module:
     A user's own model also makes one forecast, so that a forward pass that cannot be called fails here and not in
     every cell of a matrix. Leaves torch's random numbers as they were.
     """
-    source = config.dataset
-    origins = split_origins(len(data.values), data.split, source.input_len, source.output_len)
-    fit_scaler(data.values, origins["train"], source.input_len)
+    windows = Windows.of(data, config.dataset.input_len, config.dataset.output_len)
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config.model, ForecastShape.of(config, data))
+        model = build_model(config.model, ForecastShape.of(data, windows.input_len, windows.output_len))
         if isinstance(config.model, OwnModelConfig):
-            first = Windows.of(data, source.input_len, source.output_len)
-            batch = first.batch(first.origins["train"][:2])
-            _forecast_once(model, tuple(batch[:4]), config.model.class_path)
+            check_forward(config.model, model, windows.batch(windows.origins["train"][:2]))
     return model
-
-
-def _forecast_once(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(*inputs)
-    except UserError:
-        raise
-    except Exception as error:
-        if "cuda" in str(error).lower():  # it needs a GPU, which this machine may lack although the cluster has some
-            return
-        raise UserError(
-            f"model.class: {name} cannot forecast: model(reading, observed, time_of_day, day_of_week) raised "
-            f"{as_raised(error)}"
-        ) from error
-    finally:
-        model.train(training)

@@ -71,7 +71,7 @@ def validation(model: nn.Module, windows: Windows, stride: int) -> dict[str, Cal
         model.eval()
         with torch.inference_mode():
             for batch in batches:
-                model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week)
+                model(*batch.inputs)
 
     return {
         "validation": lambda: score(model_forecaster(model, windows), windows, "val", stride),

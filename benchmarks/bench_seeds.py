@@ -120,7 +120,9 @@ def measure(config: Config, data: TrafficData, seeds: int, rounds: int, device: 
         times = alternate(works_of(config, data, seeds, device, Path(name)), rounds)
     steps = config.training.steps_per_epoch or 0
     return {
-        "params": count_parameters(build_model(config.model, ForecastShape.of(config, data))),
+        "params": count_parameters(
+            build_model(config.model, ForecastShape.of(data, config.dataset.input_len, config.dataset.output_len))
+        ),
         "batch": config.training.batch_size,
         "seed_steps_per_second": {name: seeds * steps / statistics.median(found) for name, found in times.items()},
         "ratios": {name: ratio(times[APART], found) for name, found in times.items() if name != APART},

@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from altformer.baselines.config import BaselineConfig, CopyLastConfig, HistoricalAverageConfig, LastValueConfig
 from altformer.errors import unknown_name
 from experiments.scores_table import scores_table
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from altformer.data.traffic import TrafficData
-    from altformer.data.windows import Windows
 
 NAIVE: dict[str, Callable[[], BaselineConfig]] = {
     "copy-last": CopyLastConfig,
@@ -38,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from altformer.data.datasets import load
     from altformer.data.windows import Windows
     from altformer.evaluate import model_forecaster, score
+    from altformer.model.build import fitted_model
     from experiments.dataset_choice import choose_dataset
 
     if args.baseline not in NAIVE:
@@ -48,26 +43,13 @@ def run(args: argparse.Namespace) -> int:
     config = DatasetConfig(name=name)
     data = load(config)
     windows = Windows.of(data, config.input_len, config.output_len)
-    model = _fitted(NAIVE[args.baseline](), data, windows)
+    model = fitted_model(NAIVE[args.baseline](), data, windows)
     result = score(model_forecaster(model, windows), windows, args.split)
     if args.json:
         print(json.dumps(as_json(name, args.split, result)))
     else:
         print(scores_table(f"{args.baseline} on {name}, {args.split}", result, data.step_minutes))
     return 0
-
-
-def _fitted(config: BaselineConfig, data: TrafficData, windows: Windows) -> nn.Module:
-    """The baseline, the very model that an arm of that name is, after its one look at the training part."""
-    from altformer.baselines.models import MODELS
-    from altformer.model.shape import ForecastShape
-
-    shape = ForecastShape(data.num_sensors, windows.input_len, windows.output_len, data.steps_per_day, data.adjacency)
-    model = MODELS[config.type](config, shape)
-    fit = getattr(model, "fit", None)
-    if fit is not None:
-        fit(windows)
-    return model
 
 
 def as_json(dataset: str, split: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Batch(NamedTuple):
     target: Tensor  # (b,h,n) float32, unscaled
     target_observed: Tensor  # (b,h,n) bool
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What every model is called with: reading, observed, time of day, day of week."""
+        return self.reading, self.observed, self.time_of_day, self.day_of_week
+
 
 class Scaler(NamedTuple):
     """One scalar mean and standard deviation for all readings (Li et al., 2018)."""

@@ -1,17 +1,19 @@
 """The alternating spatio-temporal Transformer.
 
-Shapes: b batch, t input steps (tokens where patch_len > 1), n sensors, d embed_dim, h output steps.
+Shapes: b batch, t input steps (tokens where patch_len > 1), n sensors, d embed_dim, h output steps, p scale of time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from altformer.errors import UserError
 from altformer.model.bridge import Bridge
 from altformer.model.config import ModelConfig
 from altformer.model.embedding import InputEmbedding
-from altformer.model.pyramid import merge_of
 from altformer.model.shape import ForecastShape
 from altformer.model.stage import Stage
 
@@ -34,7 +36,7 @@ class AltFormer(nn.Module):
             before = len(self.stages)
             self.decoders.append(nn.ModuleList(Bridge(config, tokens, before) for tokens in scales))
             self.stages.append(Stage(config, shape, depths, lender))  # type: ignore[arg-type]
-        self.merge = merge_of(config)
+        self.merge = PyramidMerge(config) if len(scales) > 1 else OneScale()
         self.head = FlatHead(config.embed_dim * scales[0], shape.output_len)
 
     def forward(self, reading: Tensor, observed: Tensor, time_of_day: Tensor, day_of_week: Tensor) -> Tensor:
@@ -76,6 +78,36 @@ class FlatHead(nn.Module):
         """Forecast each sensor from its own tokens."""
         forecast: Tensor = self.linear(x.flatten(2)).transpose(1, 2)
         return forecast
+
+
+class OneScale(nn.Module):
+    """Nothing to join: the only scale is the result."""
+
+    def forward(self, scales: Sequence[Tensor]) -> Tensor:
+        """The one scale."""
+        (only,) = scales
+        return only
+
+
+class PyramidMerge(nn.Module):
+    """Coarser scales are repeated to the finest one's steps, then all are projected together.
+
+    A token of scale p stands for p tokens of the finest scale and is repeated for just these.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch_sizes = config.patch_sizes
+        self.project = nn.Linear(len(config.patch_sizes) * config.embed_dim, config.embed_dim)
+
+    def forward(self, scales: Sequence[Tensor]) -> Tensor:
+        """One (b,n,t/p,d) per scale -> (b,n,t,d)."""
+        merged: Tensor = self.project(torch.cat(self.upsampled(scales), dim=-1))
+        return merged
+
+    def upsampled(self, scales: Sequence[Tensor]) -> list[Tensor]:
+        """Every scale at the finest one's steps, (b,n,t,d) each."""
+        return [scale.repeat_interleave(size, dim=2) for scale, size in zip(scales, self.patch_sizes, strict=True)]
 
 
 def _tokens(config: ModelConfig, shape: ForecastShape, size: int) -> int:

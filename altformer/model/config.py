@@ -1,11 +1,12 @@
-"""What can be chosen about the model; free of torch, so that plans and dry runs stay light."""
+"""What can be chosen about our model, and about a user's own; free of torch, so that plans and dry runs stay light."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from altformer.schema import Strict
 
@@ -131,6 +132,25 @@ class ModelConfig(Strict):
         if sizes[:1] != (1,) or any(size <= before for before, size in itertools.pairwise(sizes)):
             raise ValueError(f"patch_sizes must start with 1 and increase, got {list(sizes)}")
         return self
+
+
+class OwnModelConfig(Strict):
+    """A user's own model: where its class is (`package.module:Name`) and the options that it is built with.
+
+    It is built as `Name(shape, **options)`, with `shape` a `ForecastShape`, and called as our own model is (see
+    `AltFormer.forward`). In YAML: `model: {class: my_package.module:MyModel, ...}`, all but the class its options.
+    """
+
+    type: Literal["own"]
+    class_path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("class_path")
+    @classmethod
+    def _names_module_and_class(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            raise ValueError("takes the class as package.module:Name")
+        return value
 
 
 def _switched(value: Any) -> bool | None:

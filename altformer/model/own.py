@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import traceback
 
+import torch
 from torch import Tensor, nn
 
+from altformer.data.windows import Batch
 from altformer.errors import UserError, unknown_name
-from altformer.model.own_config import OwnModelConfig
+from altformer.model.config import OwnModelConfig
 from altformer.model.shape import ForecastShape
 
 
@@ -25,7 +27,7 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
             f"model.class: cannot import '{module_name}' ({error}); is it installed, or its folder in PYTHONPATH?"
         ) from error
     except (Exception, SystemExit) as error:  # whatever its own code does
-        raise UserError(f"model.class: '{module_name}' raised {as_raised(error)} when it was imported") from error
+        raise UserError(f"model.class: '{module_name}' raised {_as_raised(error)} when it was imported") from error
     if not hasattr(module, name):
         classes = [known for known, value in vars(module).items() if _is_model(value)]
         raise unknown_name("class", name, classes, where=f"model.class: module '{module_name}'")
@@ -37,7 +39,7 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
     except TypeError as error:
         raise UserError(f"model.class: {config.class_path}(shape, **options) refused its options: {error}") from error
     except Exception as error:
-        raise UserError(f"model.class: {config.class_path}(shape, **options) raised {as_raised(error)}") from error
+        raise UserError(f"model.class: {config.class_path}(shape, **options) raised {_as_raised(error)}") from error
 
     def check(module: nn.Module, inputs: tuple[Tensor, ...], forecast: Tensor) -> None:
         expected = (len(inputs[0]), shape.output_len, shape.num_sensors)
@@ -49,7 +51,26 @@ def build_own(config: OwnModelConfig, shape: ForecastShape) -> nn.Module:
     return model
 
 
-def as_raised(error: BaseException) -> str:
+def check_forward(config: OwnModelConfig, model: nn.Module, batch: Batch) -> None:
+    """UserError where the user's model cannot forecast a batch (b,t,n); it is left in the mode it was in."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(*batch.inputs)
+    except UserError:
+        raise
+    except Exception as error:
+        if "cuda" in str(error).lower():  # it needs a GPU, which this machine may lack although the cluster has some
+            return
+        raise UserError(
+            f"model.class: {config.class_path} cannot forecast: model(reading, observed, time_of_day, day_of_week) "
+            f"raised {_as_raised(error)}"
+        ) from error
+    finally:
+        model.train(training)
+
+
+def _as_raised(error: BaseException) -> str:
     """What a user's own code has raised, and in which line of which file."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     place = "" if at.filename.startswith("<") else f" ({at.filename}:{at.lineno})"  # a SyntaxError says its own

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from altformer.config import Config
     from altformer.data.traffic import TrafficData
 
 
@@ -28,12 +27,12 @@ class ForecastShape:
     adjacency: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, config: Config, data: TrafficData) -> ForecastShape:
-        """The sizes of a configuration's windows on a data set."""
+    def of(cls, data: TrafficData, input_len: int, output_len: int) -> ForecastShape:
+        """The sizes of windows on a data set."""
         return cls(
             num_sensors=data.num_sensors,
-            input_len=config.dataset.input_len,
-            output_len=config.dataset.output_len,
+            input_len=input_len,
+            output_len=output_len,
             steps_per_day=data.steps_per_day,
             adjacency=data.adjacency,
         )

@@ -88,7 +88,7 @@ def make_objective(training: TrainingConfig, teacher: nn.Module | None, windows:
 def forecast_of(model: Callable[..., Tensor], batch: Batch, scaler: Scaler, bf16: bool) -> Tensor:
     """The model's forecast (b,h,n) in the data's unit, float32; the forward pass in bf16 where asked."""
     with torch.autocast(batch.reading.device.type, torch.bfloat16, enabled=bf16):
-        scaled = model(batch.reading, batch.observed, batch.time_of_day, batch.day_of_week)
+        scaled = model(*batch.inputs)
     return scaler.unscale(scaled)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
@@ -19,8 +19,7 @@ from altformer.data.windows import Windows
 from altformer.error_profile import TEST_ERRORS, ErrorProfile
 from altformer.errors import UserError
 from altformer.evaluate import Forecaster, model_forecaster, score
-from altformer.model.build import build_model, count_parameters
-from altformer.model.shape import ForecastShape
+from altformer.model.build import count_parameters, fitted_model
 from altformer.scores import flatten
 from altformer.training.average import with_average
 from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
@@ -63,7 +62,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.config, self.context = config, context
         self._data, self._windows, self._folder = data, windows, folder
-        self.trained = _fitted_model(config, data, windows)
+        self.trained = fitted_model(config.model, data, windows)
         self.descent = make_optimizer(config.training, self.trained)
         self.optimizer, self.model = with_average(config.training, self.trained, self.descent)
         facts = data_facts(data, windows)
@@ -126,15 +125,6 @@ class Run:
         seconds = sum(epoch["epoch_seconds"] for epoch in progress.curve)
         best, params = progress.best_epoch or None, count_parameters(self.model)
         return Result(status, progress.epoch, best, progress.val, test, progress.curve, params, seconds)
-
-
-def _fitted_model(config: Config, data: TrafficData, windows: Windows) -> nn.Module:
-    """The model on the windows' device, after its own fit where it has one: what is found in closed form."""
-    model = build_model(config.model, ForecastShape.of(config, data)).to(windows.values.device)
-    fit = getattr(model, "fit", None)
-    if fit is not None:
-        fit(windows)
-    return model
 
 
 def _check_ranks_agree(progress: Progress, context: Context, folder: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from altformer.baselines.config import BaselineConfig
-from altformer.baselines.models import MODELS
+from altformer.model.build import BASELINES
 from altformer.model.shape import ForecastShape
 
 CONFIGS = {kind().type: kind for kind in get_args(BaselineConfig)}
@@ -51,7 +51,7 @@ def build(small: Callable[..., Any]) -> Callable[..., nn.Module]:
 
     def made(name: str, shape: ForecastShape = SHAPE, **changes) -> nn.Module:
         torch.manual_seed(1)
-        model = MODELS[name](small(name, **changes), shape)
+        model = BASELINES[name](small(name, **changes), shape)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from altformer.baselines.config import BaselineConfig
-from altformer.baselines.models import MODELS
 from altformer.data.windows import Windows
 from altformer.evaluate import model_forecaster
+from altformer.model.build import BASELINES
 from altformer.model.shape import ForecastShape
 
 CONFIGS = {kind().type: kind for kind in get_args(BaselineConfig)}
@@ -37,16 +37,16 @@ COUNTS = {
 
 
 def test_every_config_has_its_model():
-    assert list(CONFIGS) == list(MODELS) == list(COUNTS)
+    assert list(CONFIGS) == list(BASELINES) == list(COUNTS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_parameters_on_metr_la(name):
-    model = MODELS[name](CONFIGS[name](), METR_LA)
+    model = BASELINES[name](CONFIGS[name](), METR_LA)
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -64,7 +64,7 @@ def test_one_forecast_per_step_ahead_and_sensor(build, draw, shape, name, change
     assert forecast.dtype == torch.float32 and forecast.isfinite().all()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_samples_do_not_meet(build, draw, name):
     model, inputs = build(name), draw()
     forecast = model(*inputs)
@@ -74,7 +74,7 @@ def test_samples_do_not_meet(build, draw, name):
     torch.testing.assert_close(alone, forecast[1:2], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_a_missing_reading_is_read_as_it_stands_as_published(build, draw, name):
     model, (reading, observed, *clock) = build(name), draw()
     assert torch.equal(model(reading, observed, *clock), model(reading, ~observed, *clock))
@@ -105,14 +105,14 @@ def test_every_weight_takes_part(build, draw, name):
     assert [path for path, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("has_graph", [True, False])
 def test_weights_alone_restore_the_model(build, draw, small, shape, tmp_path, name, has_graph):
     shape = shape if has_graph else replace(shape, adjacency=None)
     model, inputs = build(name, shape), draw()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     placeholder = np.zeros((5, 5), dtype=np.float32) if has_graph else None
-    restored = MODELS[name](small(name), replace(shape, adjacency=placeholder)).eval()
+    restored = BASELINES[name](small(name), replace(shape, adjacency=placeholder)).eval()
     restored.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(restored(*inputs), model(*inputs))
 
@@ -145,7 +145,7 @@ def test_twenty_steps_of_training_lower_the_loss(build, traffic, name):
 def test_a_forecaster_leaves_training_mode(traffic):
     """Else dropout would be scored."""
     windows = Windows.of(traffic, 12, 12)
-    model = MODELS["stid"](CONFIGS["stid"](), ForecastShape(6, 12, 12, 48)).train()
+    model = BASELINES["stid"](CONFIGS["stid"](), ForecastShape(6, 12, 12, 48)).train()
     forecaster, origins = model_forecaster(model, windows), windows.origins["val"]
     with torch.inference_mode():
         assert torch.equal(forecaster(origins), forecaster(origins))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from altformer.baselines.models import MODELS
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import load
 from altformer.data.windows import Windows
 from altformer.errors import UserError
 from altformer.evaluate import model_forecaster, score
+from altformer.model.build import BASELINES
 from altformer.model.shape import ForecastShape
 from experiments.evaluate_command import NAIVE
 
@@ -33,7 +33,7 @@ METRICS = ("mae", "rmse", "mape")
 
 def fitted(name, windows, steps_per_day=48):
     shape = ForecastShape(windows.values.shape[1], windows.input_len, windows.output_len, steps_per_day)
-    model = MODELS[name](NAIVE[name.replace("_", "-")](), shape)
+    model = BASELINES[name](NAIVE[name.replace("_", "-")](), shape)
     if hasattr(model, "fit"):
         model.fit(windows)
     return model
@@ -74,7 +74,7 @@ def test_copies_of_fewer_steps_than_were_read(traffic):
 
 def test_copies_of_more_steps_than_were_read_are_refused():
     with pytest.raises(UserError, match="input_len must be at least output_len: input_len 6, output_len 12"):
-        MODELS["copy_last"](NAIVE["copy-last"](), ForecastShape(5, 6, 12))
+        BASELINES["copy_last"](NAIVE["copy-last"](), ForecastShape(5, 6, 12))
 
 
 def test_historical_average_sees_only_training_rows(traffic, windows):
@@ -111,7 +111,7 @@ def test_historical_average_of_what_was_never_observed(windows):
 
 
 def test_historical_average_counts_time_on_over_midnight_and_sunday():
-    model = MODELS["historical_average"](NAIVE["historical-average"](), ForecastShape(1, 2, 3, 24))
+    model = BASELINES["historical_average"](NAIVE["historical-average"](), ForecastShape(1, 2, 3, 24))
     model.table.copy_(torch.arange(7 * 24.0)[:, None])
     clock = torch.tensor([[21, 22], [12, 13], [21, 22]]), torch.tensor([[0, 0], [2, 2], [6, 6]])
     forecast = model(torch.zeros(3, 2, 1), torch.ones(3, 2, 1).bool(), *clock)[..., 0]
@@ -119,7 +119,7 @@ def test_historical_average_counts_time_on_over_midnight_and_sunday():
 
 
 def test_an_average_never_taken_is_no_forecast():
-    model = MODELS["historical_average"](NAIVE["historical-average"](), ForecastShape(2, 12, 3, 24))
+    model = BASELINES["historical_average"](NAIVE["historical-average"](), ForecastShape(2, 12, 3, 24))
     day = torch.zeros(1, 12, dtype=torch.int64)
     assert model(torch.zeros(1, 12, 2), torch.ones(1, 12, 2).bool(), day, day).isnan().all()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from altformer.errors import UserError
-from altformer.model.pyramid import OneScale, PyramidMerge, merge_of
+from altformer.model.altformer import OneScale, PyramidMerge
 
 SIZES = (1, 2, 4)
 
@@ -27,10 +27,10 @@ def test_the_scales_are_merged_by_one_linear_map(tiny):
         torch.testing.assert_close(merged[:, :, step], merge.project(side_by_side))
 
 
-def test_one_scale_is_left_as_it_is(tiny):
-    x = torch.randn(2, 5, 12, 16)
-    assert isinstance(merge_of(tiny()), OneScale)
-    assert merge_of(tiny())([x]) is x
+def test_one_scale_is_left_as_it_is(build):
+    merge, x = build().merge, torch.randn(2, 5, 12, 16)
+    assert isinstance(merge, OneScale)
+    assert merge([x]) is x
 
 
 @pytest.mark.parametrize("patch_len", [1, 3])

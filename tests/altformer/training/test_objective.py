@@ -8,8 +8,8 @@ from torch import nn
 
 from altformer.data.windows import Windows
 from altformer.errors import UserError
+from altformer.model import build as models
 from altformer.train import train
-from altformer.training import run as loop
 from altformer.training.context import BareContext
 from altformer.training.objective import forecast_of, make_objective, weighted
 
@@ -60,8 +60,8 @@ def test_the_teacher_is_in_evaluation_learns_nothing_and_sees_the_students_input
         student.register_forward_pre_hook(lambda model, args: inputs.append((model.training, args[0].clone())))
         return student
 
-    build_model = loop.build_model
-    monkeypatch.setattr(loop, "build_model", build)
+    build_model = models.build_model
+    monkeypatch.setattr(models, "build_model", build)
     config = trained_with(distillation={"teacher": CELL}, augmentation={"noise_std": 0.1, "mask_ratio": 0.2}, epochs=1)
     teacher = Teacher().train()
     result = train(config, traffic, BareContext(), tmp_path, teacher)

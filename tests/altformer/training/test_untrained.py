@@ -9,8 +9,8 @@ from torch import nn
 
 from altformer.data.windows import Windows
 from altformer.evaluate import model_forecaster, score
+from altformer.model import build as models
 from altformer.train import train
-from altformer.training import run as loop
 from altformer.training.context import BareContext
 
 
@@ -34,7 +34,7 @@ class Mean(nn.Module):
 @pytest.fixture
 def mean(monkeypatch):
     model = Mean()
-    monkeypatch.setattr(loop, "build_model", lambda config, shape: model)
+    monkeypatch.setattr(models, "build_model", lambda config, shape: model)
     return model
 
 
@@ -71,6 +71,6 @@ def test_a_model_that_is_fitted_may_also_be_trained(traffic, trained_with, tmp_p
         def forward(self, *inputs):
             return super().forward(*inputs) + self.drift
 
-    monkeypatch.setattr(loop, "build_model", lambda config, shape: Drift())
+    monkeypatch.setattr(models, "build_model", lambda config, shape: Drift())
     result = train(trained_with(epochs=2), traffic, BareContext(), tmp_path)
     assert result.epochs == 2 and result.params == 12
