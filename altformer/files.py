@@ -39,8 +39,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """As ``write_text``; NaN and infinity are refused, since JSON has neither."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write ``json_bytes`` of a value, as ``write_bytes`` does."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as the content of a JSON file; ValueError for NaN and infinity, since JSON has neither."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

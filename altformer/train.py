@@ -20,9 +20,9 @@ from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.model.build import count_parameters
 from altformer.training.augmentation import Augmentation
-from altformer.training.batches import Share, epoch_steps, mixed_seed, own_shares
+from altformer.training.batches import Share, epoch_steps, mixed_seed, nearest, own_shares, steps_seen
+from altformer.training.checkpoint import Progress
 from altformer.training.context import Context
-from altformer.training.curriculum import nearest, steps_seen
 from altformer.training.memory import forget_gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import Optimizer
@@ -70,9 +70,8 @@ def train(
     if run.epochs_left and run.progress.epoch and context.should_stop() == "scheduler":
         return run.end("stopped")  # it waited for this since its last epoch
     while run.epochs_left:
-        progress = run.progress
-        began = time.perf_counter() - (progress.part.seconds if progress.part else 0.0)
-        trained = _train_epoch(training, progress.epoch + 1, progress.part)
+        began = time.perf_counter() - run.progress.seconds_done
+        trained = _train_epoch(training, run.progress, began)
         if isinstance(trained, Part):
             return run.leave(trained)
         if status := run.judge(trained, began):
@@ -80,23 +79,24 @@ def train(
     return run.finish() if test else run.end("stopped")
 
 
-def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> dict[str, float] | Part:
+def _train_epoch(training: _Training, progress: Progress, began: float) -> dict[str, float] | Part:
     """One pass over (a limited number of steps of) the training windows; on a GPU looks at no tensor before its end.
 
-    Goes on after a ``part`` of it, and returns one when the context has it leave between two steps. What diverges ends
-    the epoch, where it can be seen without waiting for the device and without asking other ranks.
+    Goes on after what is done of it, and returns a part when the context has it leave between two steps. What diverges
+    ends the epoch, where it can be seen without waiting for the device and without asking other ranks. ``began`` is
+    when it did, by the performance counter.
     """
+    epoch, part = progress.epoch + 1, progress.part
     context, seed, options = training.context, training.config.seed, training.config.training
     steps = epoch_steps(options, training.windows, mixed_seed(seed, epoch))
     torch.manual_seed(mixed_seed(seed, epoch, context.rank))
     terms, alone = len(training.objective.weights), context.world_size == 1
     totals = torch.zeros(2, terms, dtype=torch.float64, device=context.device)  # sums and counts of the loss's terms
-    started = time.perf_counter() - (part.seconds if part else 0.0)
     if part:
         totals += part.totals.to(context.device)
         part.restore_random(context.device)
     training.model.train()
-    for step in range(part.step if part else 0, len(steps)):
+    for step in range(progress.steps_done, len(steps)):
         done = (epoch - 1) * len(steps) + step
         lr = training.optimizer.set_rate(done, len(steps))
         shares = own_shares(steps[step], options.batch_size, training.augmentation, context.rank, context.world_size)
@@ -106,13 +106,13 @@ def _train_epoch(training: _Training, epoch: int, part: Part | None = None) -> d
         if alone and context.device.type == "cpu" and not totals.isfinite().all():
             break
         if alone and step + 1 < len(steps) and context.leave_now():
-            return Part.until(step + 1, totals, time.perf_counter() - started)
+            return Part.until(step + 1, totals, time.perf_counter() - began)
     if not alone:
         dist.all_reduce(totals)
         for buffer in training.model.buffers():  # such as a batch norm's running mean: ranks validate one model
             dist.broadcast(buffer, 0)
     train_loss = float(weighted(training.objective.weights, *totals))
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     return {"train_loss": train_loss, "lr": lr, "samples_per_second": sum(map(len, steps)) / seconds}
 
 

@@ -1,6 +1,6 @@
-"""Which windows an epoch, a step and a rank see: functions of (seed, epoch) and the rank alone.
+"""Which windows an epoch, a step and a rank see: functions of (seed, epoch) and the rank alone; and how far ahead.
 
-b: windows of a micro-batch, s: windows of a step
+b: windows of a micro-batch, s: windows of a step, h: output steps, n: sensors
 """
 
 from __future__ import annotations
@@ -43,6 +43,27 @@ def own_shares(
         own = micro_batch[rank::world_size]
         shares.append(Share(augmentation(own), 1) if len(own) else Share(augmentation(micro_batch[:1]), 0))
     return tuple(shares)
+
+
+def steps_seen(done: int, growing: int, output_len: int) -> int:
+    """How many of ``output_len`` forecast steps the loss sees after ``done`` optimizer steps.
+
+    At first the nearest, all after ``growing`` steps: the curriculum of MTGNN (Wu et al., 2020).
+    """
+    return output_len if done >= growing else 1 + done * output_len // growing
+
+
+def nearest(shares: tuple[Share, ...], steps: int) -> tuple[Share, ...]:
+    """The shares with only the first forecast ``steps`` of their targets (b,h,n) left to count."""
+    return tuple(share._replace(batch=_nearest(share.batch, steps)) for share in shares)
+
+
+def _nearest(batch: Batch, steps: int) -> Batch:
+    if steps >= batch.target_observed.shape[1]:
+        return batch
+    seen = batch.target_observed.clone()
+    seen[:, steps:] = False
+    return batch._replace(target_observed=seen)
 
 
 def mixed_seed(*numbers: int) -> int:

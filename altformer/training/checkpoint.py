@@ -27,7 +27,7 @@ from altformer.config import Config
 from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
 from altformer.errors import UserError
-from altformer.files import write_folder
+from altformer.files import json_bytes, write_folder
 from altformer.training.config import selection_metric
 from altformer.training.optimizer import State
 from altformer.training.part import Part
@@ -54,6 +54,16 @@ class Progress:
     curve: Curve = field(default_factory=list)
     metric: str = "val_mae"
     part: Part | None = None
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps done of the epoch after."""
+        return self.part.step if self.part else 0
+
+    @property
+    def seconds_done(self) -> float:
+        """Time that they took."""
+        return self.part.seconds if self.part else 0.0
 
     def add(self, metrics: dict[str, float], val: dict[str, Any]) -> None:
         """Append one epoch's metrics and keep its validation scores if it is the best so far."""
@@ -90,8 +100,7 @@ class Checkpoints:
 
     def save(self, model: nn.Module, optimizer: State, progress: Progress) -> None:
         """Write the state after the progress's epoch, then delete what need not be kept; DiskFullError is possible."""
-        # Copies, since a model may use one tensor under two names, which the format refuses to write.
-        weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+        weights = _weights(model)
         if progress.epoch == progress.best_epoch:
             self._best = weights
         if not self._writes:
@@ -105,9 +114,8 @@ class Checkpoints:
 
     def save_part(self, model: nn.Module, optimizer: State, progress: Progress) -> None:
         """Write the state in the middle of the epoch after the progress's; it lasts until that epoch is saved."""
-        weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
-        self._write(self.folder / f"part-{progress.epoch + 1:04d}", weights, optimizer, progress)
-        log.info("leaves epoch %d after its step %d", progress.epoch + 1, progress.part.step if progress.part else 0)
+        self._write(self.folder / f"part-{progress.epoch + 1:04d}", _weights(model), optimizer, progress)
+        log.info("leaves epoch %d after its step %d", progress.epoch + 1, progress.steps_done)
 
     def _write(self, folder: Path, weights: Weights, optimizer: State, progress: Progress) -> None:
         state = io.BytesIO()
@@ -115,14 +123,14 @@ class Checkpoints:
         files = {
             "model.safetensors": safetensors.torch.save(weights),
             "state.pt": state.getvalue(),
-            "config.json": _json(self._config.model_dump(mode="json")),
-            "data.json": _json(self._facts),
-            "progress.json": _json({name: value for name, value in vars(progress).items() if name != "part"}),
+            "config.json": json_bytes(self._config.model_dump(mode="json")),
+            "data.json": json_bytes(self._facts),
+            "progress.json": json_bytes({name: value for name, value in vars(progress).items() if name != "part"}),
         }
         if progress.part is not None:
             files[_PART] = progress.part.to_bytes()
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        write_folder(folder, {**files, "sums.json": _json(sums)})
+        write_folder(folder, {**files, "sums.json": json_bytes(sums)})
 
     def load_last(self, identity: str, model: nn.Module, optimizer: State, device: torch.device) -> Progress:
         """Restore the newest whole checkpoint of this very run into model and optimizer; an empty one if none is."""
@@ -143,8 +151,8 @@ class Checkpoints:
                 state = io.BytesIO(saved.files["state.pt"])
                 optimizer.load_state_dict(torch.load(state, weights_only=True, map_location=device))
                 self._best = best
-                part = saved.progress.part
-                log.info("resumes after epoch %d%s", saved.progress.epoch, f" and {part.step} steps" if part else "")
+                steps = saved.progress.steps_done
+                log.info("resumes after epoch %d%s", saved.progress.epoch, f" and {steps} steps" if steps else "")
                 return saved.progress
         return Progress(identity, metric=selection_metric(self._config.training))
 
@@ -218,8 +226,9 @@ def _best_before_last(progress: Progress) -> int:
     return 1 + min(range(len(before)), key=lambda index: before[index][progress.metric]) if before else 0
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+def _weights(model: nn.Module) -> Weights:
+    """Copies, since a model may use one tensor under two names, which the format refuses to write."""
+    return {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def _read(path: Path) -> _Saved | None:

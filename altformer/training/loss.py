@@ -7,30 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from altformer.data.windows import Batch
+
 
 @dataclass(frozen=True)
 class Loss:
-    """An error per element, and which targets it is summed over."""
+    """An error per element, and which targets it is summed over; the `Objective` where there is no teacher."""
 
     error: Callable[[Tensor, Tensor], Tensor]  # forecast, target -> error, all (b,h,n) in the data's unit
     scores_missing: bool = False
+    weights: ClassVar[tuple[float, ...]] = (1.0,)
 
-    def scored(self, observed: Tensor) -> Tensor:
-        """Which targets count, from those observed: (b,h,n) bool -> (b,h,n) bool."""
+    def counts(self, batch: Batch) -> Tensor:
+        """How many targets count, (1,) int64."""
+        return self._scored(batch).sum()[None]
+
+    def sums(self, forecast: Tensor, batch: Batch) -> Tensor:
+        """Sum of the error of a forecast (b,h,n) over the targets that count, (1,)."""
+        return (self.error(forecast, batch.target) * self._scored(batch)).sum()[None]
+
+    def _scored(self, batch: Batch) -> Tensor:
+        """Which targets count, (b,h,n) bool."""
+        observed = batch.target_observed
         return torch.ones_like(observed) if self.scores_missing else observed
-
-    def total(self, forecast: Tensor, target: Tensor, observed: Tensor) -> Tensor:
-        """Sum of the error over the targets that count; all arguments (b,h,n)."""
-        return (self.error(forecast, target) * self.scored(observed)).sum()
-
-    def count(self, observed: Tensor) -> Tensor:
-        """How many targets that sum has, int64."""
-        return self.scored(observed).sum()
 
 
 def absolute(forecast: Tensor, target: Tensor) -> Tensor:

@@ -20,30 +20,15 @@ from altformer.training.loss import LOSSES, Loss
 class Objective(Protocol):
     """The terms of a run's loss, so that the sums and counts of all micro-batches and ranks can be joined exactly."""
 
-    weights: tuple[float, ...]
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How much each term counts, k of them."""
 
     def counts(self, batch: Batch) -> Tensor:
         """What the terms are divided by (k,), int64; needs no forecast."""
 
     def sums(self, forecast: Tensor, batch: Batch) -> Tensor:
         """The terms' sums (k,) for a forecast (b,h,n) in the data's unit."""
-
-
-class Task:
-    """The error against the targets alone."""
-
-    weights: tuple[float, ...] = (1.0,)
-
-    def __init__(self, loss: Loss) -> None:
-        self._loss = loss
-
-    def counts(self, batch: Batch) -> Tensor:
-        """Number of targets that count, (1,)."""
-        return self._loss.count(batch.target_observed)[None]
-
-    def sums(self, forecast: Tensor, batch: Batch) -> Tensor:
-        """Sum of the error over them, (1,)."""
-        return self._loss.total(forecast, batch.target, batch.target_observed)[None]
 
 
 class Distillation:
@@ -54,7 +39,7 @@ class Distillation:
     augmented as they are.
     """
 
-    def __init__(self, task: Task, teacher: nn.Module, weight: float, scaler: Scaler, bf16: bool) -> None:
+    def __init__(self, task: Loss, teacher: nn.Module, weight: float, scaler: Scaler, bf16: bool) -> None:
         self.weights: tuple[float, ...] = (1.0 - weight, weight)
         self._task, self._scaler, self._bf16 = task, scaler, bf16
         self._teacher = teacher.eval().requires_grad_(False)
@@ -73,7 +58,7 @@ class Distillation:
 
 def make_objective(training: TrainingConfig, teacher: nn.Module | None, windows: Windows) -> Objective:
     """The objective a configuration asks for; UserError when it asks for a teacher and none is given."""
-    task = Task(LOSSES[training.loss])
+    task = LOSSES[training.loss]
     distillation = training.distillation
     if distillation is None:
         return task

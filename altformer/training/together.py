@@ -26,9 +26,8 @@ from altformer.model.build import count_parameters
 from altformer.model.grouped import Group, drawing_from, grouped, without_form
 from altformer.training.augmentation import Augmentation
 from altformer.training.average import with_average
-from altformer.training.batches import epoch_steps, mixed_seed, own_shares
+from altformer.training.batches import epoch_steps, mixed_seed, nearest, own_shares, steps_seen
 from altformer.training.context import Context
-from altformer.training.curriculum import nearest, steps_seen
 from altformer.training.memory import forget_gpu_peak, keep_freed_memory
 from altformer.training.objective import Objective, forecast_of, make_objective, weighted
 from altformer.training.optimizer import GradientDescent
@@ -124,12 +123,8 @@ def _ended(run: Run, trained: dict[str, float] | Part, seconds: float) -> Result
 
 def _furthest_back(runs: Mapping[int, Run]) -> list[int]:
     """The numbers of those that have done the fewest epochs, and steps of the next one."""
-    places = {number: (run.progress.epoch, _steps_done(run)) for number, run in runs.items()}
+    places = {number: (run.progress.epoch, run.progress.steps_done) for number, run in runs.items()}
     return [number for number, place in places.items() if place == min(places.values())]
-
-
-def _steps_done(run: Run) -> int:
-    return run.progress.part.step if run.progress.part else 0
 
 
 def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, float] | Part, float]]:
@@ -150,7 +145,7 @@ def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, f
         if run.progress.part:
             totals[row] += run.progress.part.totals.to(device)
     steps = len(orders[0])
-    for step in range(_steps_done(runs[0]), steps):
+    for step in range(runs[0].progress.steps_done, steps):
         done = (epoch - 1) * steps + step
         lr = joint.optimizer.set_rate(done, steps)
         seen = steps_seen(done, options.horizon_curriculum * steps, common.windows.output_len)
@@ -178,7 +173,7 @@ def _train_epoch(runs: Sequence[Run], common: _Common) -> list[tuple[dict[str, f
 def _times(runs: Sequence[Run], began: float) -> list[float]:
     """Each run's share of the seconds since then, and what it had taken for the epoch before."""
     share = (time.perf_counter() - began) / len(runs)
-    return [share + (run.progress.part.seconds if run.progress.part else 0.0) for run in runs]
+    return [share + run.progress.seconds_done for run in runs]
 
 
 def _states(run: Run, epoch: int, generator: Generator) -> tuple[Tensor, ...]:

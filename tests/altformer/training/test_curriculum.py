@@ -8,9 +8,8 @@ from altformer.config import Config
 from altformer.data.windows import Windows
 from altformer.train import train
 from altformer.training.augmentation import Augmentation
-from altformer.training.batches import own_shares
+from altformer.training.batches import nearest, own_shares, steps_seen
 from altformer.training.context import BareContext
-from altformer.training.curriculum import nearest, steps_seen
 
 
 @pytest.mark.parametrize(
