@@ -1,4 +1,7 @@
-"""A day of forecasts beside what happened, for plots."""
+"""A day of forecasts beside what happened, for plots.
+
+s: forecast origins, k: steps ahead, m: sensors shown
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 
 from altformer.data.traffic import TrafficData
 from altformer.data.windows import Windows
-from altformer.evaluate import Forecaster
+from altformer.evaluate import SCORING_BATCH, Forecaster
 from altformer.files import write_bytes
 from altformer.metrics import HORIZONS
 
@@ -29,7 +32,7 @@ def write_forecast_sample(path: Path, forecaster: Forecaster, windows: Windows, 
     steps = [step for step in HORIZONS if step <= windows.output_len] or [windows.output_len]
     ahead = np.array(steps) - 1
     with torch.inference_mode():
-        parts = [forecaster(chunk)[:, ahead][:, :, columns].cpu() for chunk in torch.split(origins, 64)]
+        parts = [forecaster(chunk)[:, ahead][:, :, columns].cpu() for chunk in torch.split(origins, SCORING_BATCH)]
     rows = origins.cpu().numpy()[:, None] + ahead
     truth = data.values[rows][:, :, columns]
     content = io.BytesIO()
