@@ -85,9 +85,10 @@ def score(
 ) -> dict[str, Any]:
     """Errors of a forecaster over one part of the data, by horizon and over all steps.
 
-    Returns ``{"3": {"mae", "rmse", "mape"}, ..., "all": {...}, "mae_unmasked": float, "windows": int}``; every
-    ``stride``-th forecast origin is scored. With several ranks each scores its own share and all get the exact total.
-    ``profile`` gets the same errors, to be told apart by time of day and sensor.
+    Returns ``{"3": {"mae", "rmse", "mape"}, ..., "all": {...}, "mae_unmasked": float, "windows": int}``, MAE and RMSE
+    in the unit of the data, MAPE in percent. Every ``stride``-th forecast origin is scored. With several ranks each
+    scores its own share and all get the exact total. ``profile`` gets the same errors, to be told apart by time of day
+    and sensor.
     """
     origins = windows.origins[split][::stride]
     sums = ErrorSums(windows.output_len, windows.values.device)

@@ -21,10 +21,12 @@ import torch
 
 from altformer.data.readers import Table
 from altformer.data.rules import Finding, order_findings, time_findings, value_findings
-from altformer.data.traffic import Readings, Times, TrafficData, read_only
+from altformer.data.traffic import Readings, Times, days_of_week, slots_of_day
 from altformer.data.windows import Windows
 from altformer.errors import UserError
-from altformer.loaded import DataFacts, LoadedModel, load_model
+from altformer.evaluate import model_forecaster
+from altformer.loaded import LoadedModel, load_model
+from altformer.training.checkpoint import DataFacts
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,10 @@ class TrainedForecaster:
         times = self._times(readings.index)
         values = self._window(readings.iloc[:, columns], times)
         ahead = np.arange(1, self.facts.output_len + 1) * np.timedelta64(self.facts.step_minutes, "m")
-        data = self._data(values, np.concatenate([times, times[-1] + ahead]))
-        forecast = self._run(data)
+        windows = self._windows(values, np.concatenate([times, times[-1] + ahead]))
+        with torch.inference_mode():
+            origin = torch.tensor([self.facts.input_len], device=windows.values.device)
+            forecast = model_forecaster(self.loaded.model, windows)(origin)[0].cpu().numpy()
         index = pd.DatetimeIndex(readings.index[-1] + pd.to_timedelta(ahead), name=readings.index.name)
         return pd.DataFrame(forecast, index=index, columns=list(self.facts.sensor_ids))
 
@@ -124,40 +128,21 @@ class TrainedForecaster:
         """The names of the sensors that are marked (n,)."""
         return [self.facts.sensor_ids[k] for k in np.flatnonzero(which)]
 
-    def _data(self, window: Readings, times: Times) -> TrafficData:
-        """The window and, as readings yet missing, the steps to be forecast: what scoring sees too."""
+    def _windows(self, window: Readings, times: Times) -> Windows:
+        """The window (t,n) and, as readings yet missing, the steps to be forecast; times (t+h,) of both."""
         facts = self.facts
-        future = np.full((facts.output_len, len(facts.sensor_ids)), facts.null_value, dtype=np.float32)
-        return TrafficData(
-            name=facts.name,
-            values=read_only(np.concatenate([window, future])),
-            times=times,
-            step_minutes=facts.step_minutes,
-            sensor_ids=facts.sensor_ids,
-            null_value=facts.null_value,
-            split=(0.0, 0.0, 1.0),
-            unit=facts.unit,
-            adjacency=None,
-            user_file=True,
-            content_hash="",
-        )
-
-    def _run(self, data: TrafficData) -> Readings:
         device = next(iter(self.loaded.model.state_dict().values()), torch.empty(0)).device
-        windows = Windows(
-            values=torch.tensor(data.values, device=device),
-            time_of_day=torch.tensor(data.time_of_day, device=device),
-            day_of_week=torch.tensor(data.day_of_week, device=device),
+        future = np.full((facts.output_len, len(facts.sensor_ids)), facts.null_value, dtype=np.float32)
+        return Windows(
+            values=torch.tensor(np.concatenate([window, future]), device=device),
+            time_of_day=torch.tensor(slots_of_day(times, facts.step_minutes), device=device),
+            day_of_week=torch.tensor(days_of_week(times), device=device),
             origins={},
-            scaler=self.facts.scaler,
-            null_value=data.null_value,
-            input_len=self.facts.input_len,
-            output_len=self.facts.output_len,
+            scaler=facts.scaler,
+            null_value=facts.null_value,
+            input_len=facts.input_len,
+            output_len=facts.output_len,
         )
-        origin = torch.tensor([self.facts.input_len], device=device)
-        with torch.inference_mode():
-            forecast: Readings = self.loaded.forecaster(data, windows)(origin)[0].cpu().numpy()
-        return forecast
 
 
 def load_forecaster(folder: Path | str, device: torch.device | str = "cpu") -> TrainedForecaster:

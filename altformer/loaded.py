@@ -13,38 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
-from altformer.data.windows import Scaler, Windows
+from altformer.data.windows import Windows
 from altformer.errors import UserError
 from altformer.evaluate import Forecaster, model_forecaster
 from altformer.model.build import build_model
 from altformer.model.shape import ForecastShape
-from altformer.training.checkpoint import best_checkpoint
+from altformer.training.checkpoint import DataFacts, best_checkpoint
 
 _FILES = ("config.json", "data.json", "model.safetensors")
-
-
-class DataFacts(BaseModel):
-    """What a model must know of the data it was trained on (``data.json`` of a checkpoint)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    sensor_ids: tuple[str, ...]
-    scaler: Scaler
-    step_minutes: int
-    steps_per_day: int
-    null_value: float
-    input_len: int
-    output_len: int
-    unit: str
-    has_graph: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +70,7 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Loaded
     Reads ``config.json``, ``data.json`` and ``model.safetensors`` and checks them against ``sums.json``. Raises
     UserError where a file is missing or damaged, or was written by code that this version no longer agrees with.
     """
-    path = checkpoint_of(Path(folder))
+    path = _checkpoint_of(Path(folder))
     _verify(path)
     config, facts = _read(path)
     n = len(facts.sensor_ids)
@@ -110,7 +93,7 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Loaded
     return LoadedModel(model.eval(), config, facts, path)
 
 
-def checkpoint_of(folder: Path) -> Path:
+def _checkpoint_of(folder: Path) -> Path:
     """The checkpoint folder itself, or the best one of a cell's folder; UserError where there is none."""
     if (folder / "model.safetensors").is_file():
         return folder

@@ -42,7 +42,7 @@ class ErrorSums:
     def scores(self) -> Scores:
         """``{"3": {mae, rmse, mape}, "6": ..., "12": ..., "all": ...}``; steps beyond the horizon are left out.
 
-        A number over no observed target at all is None.
+        MAE and RMSE are in the data's unit, MAPE in percent. A number over no observed target at all is None.
         """
         sums = self.sums.cpu()
         output_len = sums.shape[1]
@@ -50,7 +50,7 @@ class ErrorSums:
         return {name: _scores_of(part) for name, part in {**steps, "all": sums.sum(dim=1)}.items()}
 
     def mae_unmasked(self) -> float:
-        """MAE over all targets, missing ones scored as zeros."""
+        """MAE over all targets in the data's unit, missing ones scored as zeros."""
         return float(self.sums[3].sum() / self.sums[6].sum())
 
 

@@ -32,7 +32,7 @@ from altformer.model.build import build_model, count_parameters
 from altformer.model.config import ModelConfig
 from altformer.model.shape import ForecastShape
 from altformer.train import train
-from altformer.training.checkpoint import Checkpoints, Progress, data_facts
+from altformer.training.checkpoint import Checkpoints, DataFacts, Progress
 from altformer.training.config import TrainingConfig
 from altformer.training.context import BareContext
 from altformer.training.memory import keep_freed_memory
@@ -83,7 +83,8 @@ def checkpoint(
     config: Config, data: TrafficData, windows: Windows, model: nn.Module, optimizer: Optimizer, folder: Path
 ) -> dict[str, Callable[[], object]]:
     """Write and read of a checkpoint, and of the same tensors by torch alone."""
-    checkpoints = Checkpoints(folder / "checkpoints", config, data_facts(data, windows))
+    facts = DataFacts.of(data, windows).model_dump(mode="json")
+    checkpoints = Checkpoints(folder / "checkpoints", config, facts)
     progress, plain = Progress(_IDENTITY), folder / "plain.pt"
 
     def write() -> None:

@@ -30,12 +30,15 @@ def read_graph(path: Path, sensor_ids: tuple[str, ...]) -> Readings:
 
 
 def graph_sensor_ids(path: Path) -> tuple[str, ...]:
-    """Sensor ids in the graph's own order; empty where the graph names none."""
+    """Sensor ids (n,) in the graph's own order; empty where it names none. UserError where it cannot be read."""
     return read_pickled_graph(path)[0] if path.suffix.lower() == ".pkl" else ()
 
 
 def read_sensor_ids(path: Path) -> tuple[str, ...]:
-    """Sensor ids in column order, from a text file with one id a line or separated by commas (PEMS03.txt)."""
+    """Sensor ids in column order, from a text file with one id a line or separated by commas (PEMS03.txt).
+
+    UserError where it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -125,6 +125,7 @@ def read_npz(path: Path) -> Table:
     """An array `data` (or the only one) of shape (T, n) or (T, n, c), of which channel 0 is used; no sensor ids.
 
     The usual files have no times either; an array `times` (T,) of datetime64 is read where there is one.
+    UserError for anything else.
     """
     with zipfile.ZipFile(path) as members:  # np.load alone takes other formats too
         check_npz(path, members)
@@ -149,7 +150,10 @@ def read_npz(path: Path) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    """A wide CSV: a column of times (named time, date, timestamp..., or the first one) and one column per sensor."""
+    """A wide CSV: a column of times (named time, date, timestamp..., or the first one) and one column per sensor.
+
+    UserError for rows cut short, another separator, cells that are no number, and times that may be read two ways.
+    """
     header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
     _refuse_other_separators(path, str(header.iat[0, 0]), header.shape[1])
     frame = pd.read_csv(path, low_memory=False)
@@ -179,7 +183,7 @@ def _refuse_half_a_row(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_parquet(path: Path) -> Table:
-    """A wide table: times as its index or as a column, and one column per sensor."""
+    """A wide table: times as its index or as a column, and one column per sensor; UserError for anything else."""
     check_parquet(path)
     frame = pd.read_parquet(path, engine="pyarrow")
     if isinstance(frame.index, pd.DatetimeIndex):

@@ -68,22 +68,30 @@ class TrafficData:
     @property
     def time_of_day(self) -> npt.NDArray[np.int64]:
         """Slot of the day of each row (T,), 0..steps_per_day-1."""
-        minute = (self.times - self.times.astype("datetime64[D]")).astype(np.int64)
-        slots: npt.NDArray[np.int64] = minute // self.step_minutes
-        return slots
+        return slots_of_day(self.times, self.step_minutes)
 
     @property
     def day_of_week(self) -> npt.NDArray[np.int64]:
         """Day of the week of each row (T,), Monday 0."""
-        days: npt.NDArray[np.int64] = (
-            self.times.astype("datetime64[D]").astype(np.int64) + 3
-        ) % 7  # 1970-01-01: Thursday
-        return days
+        return days_of_week(self.times)
 
     @property
     def missing_share(self) -> float:
         """Share of all readings that are missing, 0..1."""
         return float(np.mean(self.values == np.float32(self.null_value)))
+
+
+def slots_of_day(times: Times, step_minutes: int) -> npt.NDArray[np.int64]:
+    """Slot of the day of each time (T,) in minutes, from 0 at midnight."""
+    minute = (times - times.astype("datetime64[D]")).astype(np.int64)
+    slots: npt.NDArray[np.int64] = minute // step_minutes
+    return slots
+
+
+def days_of_week(times: Times) -> npt.NDArray[np.int64]:
+    """Day of the week of each time (T,), Monday 0."""
+    days: npt.NDArray[np.int64] = (times.astype("datetime64[D]").astype(np.int64) + 3) % 7  # 1970-01-01: Thursday
+    return days
 
 
 def settle_missing(values: npt.NDArray[Any], null_value: float) -> tuple[Readings, float]:

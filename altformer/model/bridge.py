@@ -93,7 +93,7 @@ class CrossStageAttention(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, part: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-        """Let `part` read from all `outputs`."""
+        """Let `part` (b,n,t,d) read from all `outputs`, each (b,n,t,d): (b,n,t,d)."""
         source = torch.cat(self.marked(outputs), dim=2)
         read = self.attention(part.flatten(0, 1), source.flatten(0, 1))
         added: Tensor = part + self.dropout(read).view(part.shape)

@@ -30,7 +30,8 @@ class InputEmbedding(nn.Module):
 
     The window becomes `tokens` tokens of consecutive readings of one sensor, each with the flag whether it was
     observed; a reading that was not observed enters as 0, whatever stands in the data for it. Time of day and day of
-    week are those of the token's last step. A switch that is off leaves no table behind.
+    week are those of the token's last step. A switch that is off leaves no table behind. Tokens of several steps are
+    those of PatchTST (Nie et al., 2023), the adaptive table is STAEformer's (Liu et al., 2023).
     """
 
     def __init__(self, config: ModelConfig, shape: ForecastShape, tokens: int) -> None:

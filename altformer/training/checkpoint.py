@@ -1,7 +1,7 @@
 """Checkpoints of a run: one folder an epoch, checked by sums, moved into place whole.
 
 A folder ``epoch-0007`` holds ``model.safetensors``, ``state.pt`` (optimizer), ``config.json``, ``data.json`` (what a
-forecast must know of the data, see `data_facts`), ``progress.json`` (epoch, best epoch, curve, identity of the run)
+forecast must know of the data, see `DataFacts`), ``progress.json`` (epoch, best epoch, curve, identity of the run)
 and ``sums.json``. Random numbers, data order and learning rate are functions of (seed, epoch, rank) and the step, so
 the epoch is all of their state. ``part-0008`` is the state in the middle of epoch 8: the same and ``part.pt``.
 """
@@ -21,11 +21,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, field_serializer
 from torch import Tensor, nn
 
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
-from altformer.data.windows import Windows
+from altformer.data.windows import Scaler, Windows
 from altformer.errors import UserError
 from altformer.files import json_bytes, write_folder
 from altformer.training.config import selection_metric
@@ -38,6 +39,46 @@ Weights = dict[str, Tensor]
 
 _EVERY = frozenset({"model.safetensors", "state.pt", "config.json", "data.json", "progress.json"})
 _PART = "part.pt"
+
+
+class DataFacts(BaseModel):
+    """What a model's forecasts depend on of the data it was trained on (``data.json`` of a checkpoint).
+
+    Sensors in their order, the scaler and the mark of a missing reading in the data's ``unit``, lengths in steps.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sensor_ids: tuple[str, ...]
+    scaler: Scaler
+    step_minutes: int
+    steps_per_day: int
+    null_value: float
+    input_len: int
+    output_len: int
+    unit: str
+    has_graph: bool
+
+    @classmethod
+    def of(cls, data: TrafficData, windows: Windows) -> DataFacts:
+        """Those of windows of a data set."""
+        return cls(
+            name=data.name,
+            sensor_ids=data.sensor_ids,
+            scaler=windows.scaler,
+            step_minutes=data.step_minutes,
+            steps_per_day=data.steps_per_day,
+            null_value=data.null_value,
+            input_len=windows.input_len,
+            output_len=windows.output_len,
+            unit=data.unit,
+            has_graph=data.adjacency is not None,
+        )
+
+    @field_serializer("scaler")
+    def _by_name(self, scaler: Scaler) -> dict[str, float]:
+        return scaler._asdict()
 
 
 @dataclass
@@ -189,22 +230,6 @@ def best_checkpoint(folder: Path) -> Path:
         if best is not None and _read(best) is not None:
             return best
     raise UserError(f"{folder / 'checkpoints'}: no whole checkpoint of a best epoch; the run has finished no epoch")
-
-
-def data_facts(data: TrafficData, windows: Windows) -> dict[str, Any]:
-    """What a model's forecasts depend on of the data it was trained on: sensors in order, scaler, steps, mark."""
-    return {
-        "name": data.name,
-        "sensor_ids": list(data.sensor_ids),
-        "scaler": windows.scaler._asdict(),
-        "step_minutes": data.step_minutes,
-        "steps_per_day": data.steps_per_day,
-        "null_value": data.null_value,
-        "input_len": windows.input_len,
-        "output_len": windows.output_len,
-        "unit": data.unit,
-        "has_graph": data.adjacency is not None,
-    }
 
 
 def _epoch_folder(folder: Path, epoch: int) -> Path:

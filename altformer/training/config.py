@@ -22,7 +22,11 @@ class LrGroups(Strict):
 
 
 class OptimizerConfig(Strict):
-    """AdamW (decoupled weight decay), Adam (L2 penalty), or Muon for the inner matrices and AdamW for all else."""
+    """AdamW, Adam, or Muon for the inner matrices and AdamW for all else.
+
+    AdamW decouples the weight decay (Loshchilov and Hutter, 2019), Adam adds it to the gradient as an L2 penalty
+    (Kingma and Ba, 2015), Muon makes the steps of a matrix orthogonal (Jordan et al., 2024).
+    """
 
     type: Literal["AdamW", "Adam", "Muon"] = "AdamW"
     lr_groups: LrGroups | None = None

@@ -43,7 +43,7 @@ class Optimizer(State, Protocol):
 
 
 class GradientDescent:
-    """Torch's optimizer on gradients clipped by their norm, with one rate or one for each of encoder, decoder and head.
+    """Torch's optimizer on clipped gradients, with one rate or one for each of encoder, decoder and head.
 
     With Muon there are two: it moves the inner matrices (see `inner_matrices`), AdamW all other weights.
     """
@@ -77,7 +77,7 @@ class GradientDescent:
             part.step()
 
     def clip(self, weights: list[nn.Parameter], norm: float) -> None:
-        """Scale the gradients down where their norm, over all weights at once, is above ``norm``."""
+        """Scale gradients down where their norm, over all weights at once, is above ``norm`` (Pascanu et al., 2013)."""
         nn.utils.clip_grad_norm_(weights, norm)
 
     def state_dict(self) -> dict[str, Any]:

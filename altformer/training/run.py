@@ -22,13 +22,13 @@ from altformer.evaluate import Forecaster, model_forecaster, score
 from altformer.model.build import count_parameters, fitted_model
 from altformer.scores import flatten
 from altformer.training.average import with_average
-from altformer.training.checkpoint import Checkpoints, Curve, Progress, data_facts
+from altformer.training.checkpoint import Checkpoints, Curve, DataFacts, Progress
 from altformer.training.config import selection_metric
 from altformer.training.context import Context
+from altformer.training.forecast_sample import write_forecast_sample
 from altformer.training.memory import gpu_peak
 from altformer.training.optimizer import make_optimizer
 from altformer.training.part import Part
-from altformer.training.sample import write_forecast_sample
 
 Status = Literal["done", "stopped", "diverged", "interrupted"]
 
@@ -65,7 +65,7 @@ class Run:
         self.trained = fitted_model(config.model, data, windows)
         self.descent = make_optimizer(config.training, self.trained)
         self.optimizer, self.model = with_average(config.training, self.trained, self.descent)
-        facts = data_facts(data, windows)
+        facts = DataFacts.of(data, windows).model_dump(mode="json")
         self._checkpoints = Checkpoints(folder / "checkpoints", config, facts, writes=context.rank == 0)
         self.progress = self._checkpoints.load_last(_identity(config, data), self.model, self.optimizer, context.device)
         _check_ranks_agree(self.progress, context, folder)

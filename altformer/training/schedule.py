@@ -1,4 +1,7 @@
-"""Learning rates as closed forms of the step, so that resuming needs no state; each agrees with torch's scheduler."""
+"""Learning rates as closed forms of the step, so that resuming needs no state; each agrees with torch's scheduler.
+
+``rate`` gives that of a 0-based ``step`` of a run of ``steps`` optimizer steps, where the main rate is ``lr``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Constant(Strict):
-    """The same rate throughout, after a linear warm-up over ``warmup_epochs``."""
+    """The same rate throughout, after a linear warm-up over ``warmup_epochs`` (Goyal et al., 2017)."""
 
     type: Literal["constant"] = "constant"
     warmup_epochs: NotNegative = 0
