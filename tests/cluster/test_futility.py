@@ -1,7 +1,6 @@
 """The rule that stops arms of a comparison: what it may do, shown by simulation, and that order plays no part in it."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,68 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cluster.futility import Contest, History, Race, is_futile
-from cluster.scheduler import FutilityScheduler, RungByRung
-
-RUNGS, EPOCHS = (2, 4), 8
-
-
-def contest(arms=("a", "b"), seeds=3, baseline="base", **changes):
-    def cells(arm):
-        return {seed: f"{arm}{seed}" for seed in range(seeds)}
-
-    rule = {"rungs": RUNGS, "margin": 0.02, "alpha": 0.05} | changes
-    return Contest(cells(baseline), {arm: cells(arm) for arm in arms}, **rule)
-
-
-def falling(level, epochs=EPOCHS):
-    return [level + 1 / epoch for epoch in range(1, epochs + 1)]
-
-
-LEVELS = {"base0": 3.0, "base1": 3.1, "base2": 2.9, "a0": 3.01, "a1": 3.08, "a2": 2.91, "b0": 4.0, "b1": 4.2, "b2": 3.9}
-CURVES = {key: falling(level) for key, level in LEVELS.items()}
-
-
-class Cluster:
-    """Runs cells in random order, as many at once as there are slots, asking the race as the queue and Tune do."""
-
-    def __init__(self, race, curves, slots, rng, began=()):
-        self.race, self.curves, self.slots, self.rng = race, curves, slots, rng
-        self.epoch = dict.fromkeys(curves, 0) | dict(began)
-        self.waiting = list(rng.permutation(sorted(curves)))
-        self.running, self.ended = [], {}
-
-    def run(self, until=math.inf):
-        steps = 0
-        while steps < until:
-            steps += 1
-            for key in [key for key in self.waiting if self.race.decision(key) != "pause"]:
-                if len(self.running) < self.slots:
-                    self.waiting.remove(key)
-                    if self.race.decision(key) == "stop":
-                        self.end(key, "stopped")
-                    else:
-                        self.running.append(key)
-            if not self.running:
-                break
-            self.step(self.running.pop(self.rng.integers(len(self.running))))
-        return self.ended
-
-    def step(self, key):
-        self.epoch[key] += 1
-        decision = self.race.reported(key, self.epoch[key], self.curves[key][self.epoch[key] - 1])
-        if self.epoch[key] == len(self.curves[key]):
-            self.end(key, "done")
-        elif decision == "go":
-            self.running.append(key)
-        elif decision == "stop":
-            self.end(key, "stopped")
-        else:
-            self.waiting.append(key)
-
-    def end(self, key, status):
-        self.race.ended(key, status)
-        self.ended[key] = (status, self.epoch[key])
-
+from tests.cluster.contests import CURVES, EPOCHS, RUNGS, Cluster, contest, falling
 
 ONE = (contest(),)
 
@@ -284,76 +222,3 @@ def test_a_cell_of_two_contests_goes_on_while_one_of_them_lets_it():
 def test_cells_that_another_matrix_trains_to_the_end_are_never_stopped():
     ended = outcome(never=frozenset({"b0", "b1", "b2"}))
     assert set(ended.values()) == {("done", EPOCHS)}
-
-
-def test_the_rule_minimises_errors_and_says_so():
-    with pytest.raises(ValueError, match="lower is better"):
-        FutilityScheduler((contest(),)).build("r2", "max", lambda key, why: None)
-
-
-class Driver:
-    """Tells a scheduler what Tune would; ``saved`` is what the cells' checkpoints hold."""
-
-    def __init__(self):
-        self.asked, self.saved, self.read = [], {}, []
-        self.rule = FutilityScheduler((contest(arms=("b",)),), saved=self._saved)
-        self.tune = self.rule.build("val_mae", "min", lambda key, why: self.asked.append((key, why)))
-
-    def _saved(self, key):
-        self.read.append(key)
-        return self.saved[key]
-
-    def report(self, key, *epochs):
-        for epoch in epochs:
-            self.saved[key] = CURVES[key][:epoch]
-            result = {"report/epoch": epoch, "report/val_mae": CURVES[key][epoch - 1]}
-            assert self.tune.on_trial_result(None, self._trial(key), result) == "CONTINUE"
-
-    def lose(self, key, epoch):
-        """The cell's process dies after the checkpoint of this epoch, before its report."""
-        self.saved[key] = CURVES[key][:epoch]
-        self.tune.on_trial_error(None, self._trial(key))
-
-    def _trial(self, key):
-        return SimpleNamespace(config={"cell": {"key": key, "epochs": EPOCHS}})
-
-
-def test_a_cell_whose_report_of_a_rung_is_lost_waits_there_when_it_is_tried_again():
-    driver = Driver()
-    for key in ("base0", "base1", "base2", "b1", "b2"):
-        driver.report(key, 1, 2)
-    driver.report("b0", 1)
-    assert driver.read == [], "nothing is lost, so no checkpoint is read"
-    assert [driver.rule.decision(key) for key in ("b0", "b1")] == ["go", "pause"]
-    driver.lose("b0", 2)
-    assert [driver.rule.decision(key) for key in ("b0", "b1", "b2")] == ["stop", "stop", "stop"]
-
-
-def test_a_cell_that_comes_back_beyond_a_rung_is_judged_there_by_what_it_has_saved(monkeypatch):
-    """As where another process has gone on with it meanwhile."""
-    monkeypatch.setitem(CURVES, "b0", [9.0, 3.0, *[9.0] * 6])  # no worse than the baseline, by what was not reported
-    driver = Driver()
-    for key in ("base0", "base1", "base2", "b1", "b2"):
-        driver.report(key, 1, 2)
-    driver.report("b0", 1, 3)
-    assert driver.read == ["b0"]
-    assert driver.asked == [("b1", "paused"), ("b2", "paused")]
-    assert {driver.rule.decision(key) for key in ("b0", "b1", "b2")} == {"go"}
-
-
-def test_tune_is_told_to_continue_and_the_cell_to_pause_or_to_stop():
-    asked = []
-    rule = FutilityScheduler((contest(arms=("b",)),))
-    tune = rule.build("val_mae", "min", lambda key, why: asked.append((key, why)))
-    assert isinstance(tune, RungByRung)
-
-    def report(key, epoch):
-        trial = SimpleNamespace(config={"cell": {"key": key, "epochs": EPOCHS}})
-        result = {"report/epoch": epoch, "report/val_mae": CURVES[key][epoch - 1]}
-        assert tune.on_trial_result(None, trial, result) == "CONTINUE"
-
-    for key in ("b0", "base0", "base1", "base2", "b1", "b2"):
-        for epoch in (1, 2):
-            report(key, epoch)
-    assert asked == [("b0", "paused"), ("b1", "paused"), ("b2", "scheduler")]
-    assert [rule.decision(key) for key in ("b0", "b1", "base0")] == ["stop", "stop", "go"]
