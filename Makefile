@@ -101,8 +101,12 @@ MINUTES ?= 8
 campaign: $(STAMP) ## a slice of the accuracy campaign (CAMPAIGN=gpu MINUTES=8; ARGS=--all for all, --list, --rehearse)
 	@$(ALTFORMER) campaign $(CAMPAIGN) --minutes $(MINUTES) --out $(OUT) $(ARGS) || test $$? -eq 3
 
-test: $(STAMP) ## the tests that every change must pass
-	@$(BIN)/python -m pytest -m "not slow and not ray and not gpu"
+COVERED := $(CURDIR)/$(VENV)/coverage
+test: export COVERAGE_FILE = $(COVERED)/data
+test: $(STAMP) ## the tests that every change must pass; COVERAGE=1 holds that they run through 90 % of all lines
+	@rm -rf $(COVERED)
+	@$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -m "not slow and not ray and not gpu"
+	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under 90)
 
 test-all: $(STAMP) ## all tests, also the slow ones and those that start Ray
 	@$(BIN)/python -m pytest
