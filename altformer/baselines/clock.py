@@ -1,4 +1,4 @@
-"""The clock as input channels, the way published models read it. b: batch, t: input steps, n: sensors"""
+"""The clock as input channels, the way published models read it. b: batch, t: input steps, n: sensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DLinear: decomposition and two linear maps. b: batch, t: input steps, h: output steps, n: sensors, k: kernel size"""
+"""DLinear: decomposition and two linear maps. b: batch, t: input steps, h: output steps, n: sensors, k: kernel size."""
 
 from __future__ import annotations
 

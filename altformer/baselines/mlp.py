@@ -1,4 +1,4 @@
-"""A perceptron over each sensor's own series. b: batch, t: input steps, h: output steps, n: sensors"""
+"""A perceptron over each sensor's own series. b: batch, t: input steps, h: output steps, n: sensors."""
 
 from __future__ import annotations
 

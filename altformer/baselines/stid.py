@@ -1,4 +1,4 @@
-"""STID: spatial and temporal identities. b: batch, t: input steps, h: output steps, n: sensors, d: width"""
+"""STID: spatial and temporal identities. b: batch, t: input steps, h: output steps, n: sensors, d: width."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def epoch_steps(training: TrainingConfig, windows: Windows, seed: int) -> tuple[
 def own_shares(
     origins: Tensor, batch_size: int, augmentation: Augmentation, rank: int, world_size: int
 ) -> tuple[Share, ...]:
-    """This rank's part of each micro-batch of a step (s,), augmented.
+    """The rank's own part of each micro-batch of a step (s,), augmented.
 
     A rank that a small micro-batch leaves without any window takes the first, which counts 0.
     """
