@@ -72,7 +72,10 @@ class TrainedForecaster:
         place: dict[str, int] = {}
         for k, name in enumerate(map(str, readings.columns)):
             if name in place:
-                raise UserError(f"readings: sensor '{name}' is in columns {place[name]} and {k}")
+                raise UserError(
+                    f"readings: sensor '{name}' is in columns {place[name]} and {k}; columns must be named by their "
+                    "sensors, in a CSV by its first line"
+                )
             place[name] = k
         absent = [name for name in self.facts.sensor_ids if name not in place]
         other = sorted(place.keys() - set(self.facts.sensor_ids), key=place.__getitem__)
