@@ -95,11 +95,11 @@ class ProductRecorder(TorchFunctionMode):
         self.products.append(Product(call, shapes, first_has_grad))
 
 
-class _Traffic(TorchDispatchMode):
+class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Adds up the bytes that operators read and write; a view reads and writes nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(
@@ -114,7 +114,8 @@ class _Traffic(TorchDispatchMode):
 
 def traffic(work: Callable[[], object]) -> int:
     """Bytes that the operators of one call read and write."""
-    with _Traffic() as counted:
+    counted = _Traffic()
+    with counted:
         work()
     return counted.bytes
 

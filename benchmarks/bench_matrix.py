@@ -28,7 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -201,7 +201,7 @@ def compare(cells: Cells, sample: int, rounds: int, slots: int, folder: Path) ->
         own.append(bench.ours())
         return float(own[-1]["seconds"])
 
-    works = {
+    works: dict[str, Callable[[], float]] = {
         OURS: ours,
         LOOP: partial(bench.loop, sample, 1),
         TWO_LOOPS: partial(bench.loop, sample, 2),

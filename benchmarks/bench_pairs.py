@@ -60,7 +60,7 @@ def alternate(works: Mapping[str, Callable[[], float]], rounds: int, warm_up: in
     """
     found: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-warm_up, rounds):
-        for name in list(works) if number % 2 else reversed(works):
+        for name in list(works) if number % 2 else reversed(list(works)):
             value = works[name]()
             if number >= 0:
                 found[name].append(value)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -87,7 +87,7 @@ def _serve(pipe: Connection, variant: Variant, batch: int, sensors: int, threads
     shape = ForecastShape(num_sensors=sensors)
     model = model_of(variant.model, shape)
     pipe.send((count_parameters(model), products_of(model, batch, shape).flop))
-    trained = torch.compile(model) if variant.compiled else model
+    trained = cast(nn.Module, torch.compile(model)) if variant.compiled else model
     step = training_step(trained, batch, shape, variant.bf16)
     with contextlib.suppress(EOFError):  # the other side is gone
         while pipe.recv():

@@ -70,12 +70,14 @@ def products_of(model: nn.Module, batch: int, shape: ForecastShape) -> ProductRe
 
     Without oneDNN, since a linear map that goes by way of a convolution (altformer/model/linear.py) is not seen.
     """
-    enabled, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+    switch: Any = torch.backends.mkldnn
+    enabled, switch.enabled = switch.enabled, False
+    recorder = ProductRecorder()
     try:
-        with ProductRecorder() as recorder:
+        with recorder:
             model.train()(*random_batch(batch, shape)[0])
     finally:
-        torch.backends.mkldnn.enabled = enabled
+        switch.enabled = enabled
     return recorder
 
 
@@ -86,7 +88,12 @@ def measure(
     samples, flop, moved = counts
     triad, triad_bytes = bandwidth()
     tops = ceilings(torch.float32, side)
-    works = {"step": partial(seconds, step), "products": partial(seconds, products), "bandwidth": triad, **tops}
+    works: dict[str, Callable[[], float]] = {
+        "step": partial(seconds, step),
+        "products": partial(seconds, products),
+        "bandwidth": triad,
+        **tops,
+    }
     times = alternate(works, pairs)
     each = statistics.median(times["step"])
     return {

@@ -83,7 +83,8 @@ def measure(connection: Connection, workers: int, args: argparse.Namespace, fold
 
 def warm_overheads(cells: Sequence[Mapping[str, Any]]) -> list[float]:
     """Seconds that each cell's slot did not train since its former cell, for cells in the order of their begin."""
-    warm, last = [], {}
+    warm: list[float] = []
+    last: dict[Any, Mapping[str, Any]] = {}
     for cell in cells:
         before = last.get(cell["slot"])
         if before is not None:

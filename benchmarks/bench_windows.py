@@ -65,7 +65,7 @@ class WindowDataset(Dataset[tuple[Tensor, ...]]):
         return of.scaler.scale(reading), reading != of.null_value, *clock, target, target != of.null_value
 
 
-def loader(windows: Windows, order: Sequence[Sequence[int]], workers: int) -> DataLoader[tuple[Tensor, ...]]:
+def loader(windows: Windows, order: Sequence[list[int]], workers: int) -> DataLoader[tuple[Tensor, ...]]:
     """A DataLoader that gives the windows of these indices, batch by batch."""
     return DataLoader(WindowDataset(windows), batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
 

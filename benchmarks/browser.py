@@ -16,10 +16,20 @@ from typing import Any
 
 from PIL import Image
 
-from tests.faults.local_cluster import free_port
+from cluster.launch.local import free_port
 
-FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-FLAGS += ("disable-component-update", "disable-sync", "hide-scrollbars", "force-device-scale-factor=1")
+FLAGS = (
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "hide-scrollbars",
+    "force-device-scale-factor=1",
+)
 COLOURS = 128  # of a picture: pages have few, and the files stay small
 
 

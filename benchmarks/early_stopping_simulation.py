@@ -61,7 +61,8 @@ def stopped_at(at_rungs: Floats, margin: float = RULE.margin) -> npt.NDArray[np.
     rungs, n = at_rungs.shape[-2:]
     error = at_rungs.std(axis=-1, ddof=1) / np.sqrt(n)
     futile = at_rungs.mean(axis=-1) - margin > special.stdtrit(n - 1, 1 - RULE.alpha / rungs) * error
-    return np.where(futile.any(axis=-1), futile.argmax(axis=-1), rungs)
+    rung: npt.NDArray[np.int64] = np.where(futile.any(axis=-1), futile.argmax(axis=-1), rungs)
+    return rung
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from benchmarks.browser import Browser
 from cluster.dashboards import running_dashboards
-from tests.faults.local_cluster import free_port
+from cluster.launch.local import free_port
 from tests.faults.process import Process
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

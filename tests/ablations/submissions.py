@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from tests.faults.local_cluster import LocalCluster, free_port, private
+from cluster.launch.local import free_port
+from tests.faults.local_cluster import LocalCluster, private
 from tests.faults.process import ROOT, Process
 from tests.small import SMALL_DATA
 

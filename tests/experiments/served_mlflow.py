@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.local_cluster import free_port
+from cluster.launch.local import free_port
 from tests.faults.process import ROOT, processes_of
 
 PATIENCE = 120.0

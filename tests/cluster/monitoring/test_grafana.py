@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.launch.local import free_port
 from cluster.metrics import GAUGES
 from cluster.monitoring import grafana, prometheus
 from tests.cluster.monitoring.queries import ask, expressions
-from tests.faults.local_cluster import free_port
 
 ROOT = Path(__file__).parents[3]
 DASHBOARD: dict[str, Any] = json.loads(grafana.DASHBOARD.read_text())

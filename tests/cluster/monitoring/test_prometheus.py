@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
+from cluster.launch.local import free_port
 from cluster.monitoring import prometheus
-from tests.faults.local_cluster import free_port
 from tests.faults.process import running
 
 needs_prometheus = pytest.mark.skipif(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.local_cluster import Node, free_port, private
+from cluster.launch.local import free_port
+from tests.faults.local_cluster import Node, private
 from tests.faults.process import ROOT
 
 Over = Mapping[Path, Path | None]  # what lies over a path on a node alone: a folder or file, or None: an empty folder
