@@ -139,7 +139,7 @@ simulate: NODES = 125
 simulate: GPUS = 8
 simulate: CELLS = 10000
 simulate: $(STAMP) ## how far one driver goes, by simulation (NODES=125 GPUS=8 CELLS=10000); rewrites its tables in docs
-	@$(BIN)/python -m benchmarks.scale_simulation --nodes $(NODES) --gpus $(GPUS) --cells $(CELLS)
+	@$(BIN)/python -m benchmarks.scale.simulation --nodes $(NODES) --gpus $(GPUS) --cells $(CELLS)
 
 RESULTS := runs/results
 QUICK := --profile quick --out $(RESULTS)

@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Register the cell's best checkpoint and say how to load it; the same cell is registered once under a name."""
     from altformer.loaded import load_model
-    from cluster.tracking_location import resolve
-    from cluster.tracking_models import Registry, check_name
+    from cluster.tracking.location import resolve
+    from cluster.tracking.registry import Registry, check_name
     from experiments.served import tags_of, write_model
 
     name = check_name(args.name)

@@ -156,7 +156,7 @@ def given_environment(args: argparse.Namespace) -> dict[str, str]:
     """The variables of ``--env``, MLflow's address and Ray's authentication; UserError for a secret or no name."""
     from cluster.connection import authenticate
     from cluster.redaction import is_secret_name, redact
-    from cluster.tracking_location import resolve
+    from cluster.tracking.location import resolve
 
     authenticate(create_token=False)
     given = {"RAY_AUTH_MODE": mode} if (mode := os.environ.get("RAY_AUTH_MODE")) else {}

@@ -12,7 +12,9 @@ from typing import Any
 from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData
 from ablations.tracked_report import report_files, report_metrics, report_tags, varied_params
-from cluster.tracking import Matrix, NoTracker, Tracker, resolve
+from cluster.tracking.location import resolve
+from cluster.tracking.no_tracker import Matrix, NoTracker
+from cluster.tracking.tracker import Tracker
 from cluster.work import Listener, Work
 from experiments import provenance
 from experiments.cell_plots import draw_cell_plots

@@ -3,7 +3,7 @@
     python -m benchmarks.tune_cost [--cells 300] [--slots 2] [--out experiments/results/scale_tune.json]
 
 First cells of one epoch, then a tenth as many of many epochs, so that a cell and an epoch can be told apart. Two local
-slots share the machine's cores with driver and Ray. Writes JSON, which the page of benchmarks.scale_simulation shows.
+slots share the machine's cores with driver and Ray. Writes JSON, which the page of benchmarks.scale.simulation shows.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from altformer.files import write_text
-from benchmarks.scale_costs import resident_megabytes
-from benchmarks.scale_simulation import PAGE, TUNE, origin
+from benchmarks.scale.costs import resident_megabytes
+from benchmarks.scale.simulation import PAGE, TUNE, origin
 from cluster.connection import Connection, connect
 from cluster.resources import Resources
 from cluster.runner import run_cells

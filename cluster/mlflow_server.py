@@ -16,7 +16,7 @@ from cluster.errors import ClusterError
 from cluster.listening import address_of, in_address, is_everywhere, is_loopback
 from cluster.redaction import redact
 from cluster.secret_file import make_secret, write_private
-from cluster.tracking_location import DATABASE, SETTINGS, StoreLocation, resolve
+from cluster.tracking.location import DATABASE, SETTINGS, StoreLocation, resolve
 
 FOLDER = "mlflow-server"  # below the output folder: what a server has, and no run on this machine writes to
 BACKEND = "MLFLOW_BACKEND"

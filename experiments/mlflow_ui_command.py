@@ -9,7 +9,7 @@ from pathlib import Path
 from altformer.errors import UserError
 from cluster.listening import free_port
 from cluster.mlflow_server import PORT, Door, become, check_host, server_command
-from cluster.tracking_location import StoreLocation, WriteLock, resolve
+from cluster.tracking.location import StoreLocation, WriteLock, resolve
 
 LONGEST_WAIT = 60.0
 

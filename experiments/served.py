@@ -11,7 +11,7 @@ from pathlib import Path
 
 from altformer.errors import UserError
 from altformer.scores import flatten
-from cluster.tracking_location import SETTINGS
+from cluster.tracking.location import SETTINGS
 from experiments.provenance import ROOT
 from experiments.runs import Run
 

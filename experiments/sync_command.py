@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay what waits in the spool; 0 when nothing is left there, 1 when something is, with the reason."""
-    from cluster.tracking import replay, resolve
-    from cluster.tracking_writer import REFUSED
+    from cluster.tracking.location import resolve
+    from cluster.tracking.writer import REFUSED, replay
 
     location = resolve(args.out)
     waiting = sorted(location.spool.glob("*.jsonl"))

@@ -171,7 +171,9 @@ def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> R
 
 def tracker_of(args: argparse.Namespace) -> Any:
     """What records the run: MLflow when asked, else nothing (and no mlflow is imported)."""
-    from cluster.tracking import NoTracker, Tracker, resolve
+    from cluster.tracking.location import resolve
+    from cluster.tracking.no_tracker import NoTracker
+    from cluster.tracking.tracker import Tracker
 
     if not args.mlflow:
         return NoTracker()

@@ -11,7 +11,7 @@ from ablations.arms import Arm
 from ablations.running import run_plan
 from ablations.tracked_report import readable, report_files, report_metrics, report_tags, varied_params
 from ablations.tracking import attach
-from cluster.tracking_text import clean_key
+from cluster.tracking.values import clean_key
 
 
 def test_numbers_and_verdicts_of_every_arm(make_report: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import StoreLocation, resolve
+from cluster.tracking.location import StoreLocation, resolve
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Database:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cluster.tracking_runs import connect
+    from cluster.tracking.runs import connect
 
     location = resolve(tmp_path_factory.mktemp("mlflow"), "")
     connect(location).get_experiment_by_name("altformer")

@@ -21,7 +21,7 @@ from cluster.mlflow_server import (
     own_names,
     server_command,
 )
-from cluster.tracking_location import StoreLocation, resolve
+from cluster.tracking.location import StoreLocation, resolve
 
 SECRET = "pl4nted-S3cret"
 OTHERS = ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", "", "1"]

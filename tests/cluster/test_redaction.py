@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.redaction import is_secret_name, redact, redact_arguments, redacted, secret_fields
-from cluster.tracking_text import why
+from cluster.tracking.values import why
 from cluster.work import Fault
 
 SECRET = "pl4nted-S3cret"

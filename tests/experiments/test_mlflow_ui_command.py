@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.tracking import Tracker, resolve
+from cluster.tracking.location import resolve
+from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Work
 from experiments.cli import main
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Matrix, Tracker, resolve
+from cluster.tracking.location import resolve
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Outcome, Work
 from experiments.cli import main
 

@@ -17,7 +17,9 @@ from cluster.connection import connect
 from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import NoScheduler
-from cluster.tracking import Matrix, Tracker, resolve
+from cluster.tracking.location import resolve
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Listener, Work
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from cluster.tracking import Tracker
+from cluster.tracking.tracker import Tracker
 from experiments.cli import main
 
 WHILE_TRAINING = ("matrix_started", "cell_started", "cell_epoch", "cell_ended", "cell_retried", "matrix_ended")

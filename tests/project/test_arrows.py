@@ -41,7 +41,11 @@ def test_altformer_names_neither_ray_nor_mlflow():
 
 @pytest.mark.parametrize(
     "modules",
-    ["altformer.train", "experiments.train_command,experiments.train_progress,cluster.tracking", "experiments.cli"],
+    [
+        "altformer.train",
+        "experiments.train_command,experiments.train_progress,cluster.tracking.tracker",
+        "experiments.cli",
+    ],
 )
 def test_plain_training_imports_neither_ray_nor_mlflow(modules):
     """In a process where importing them is an error."""

@@ -246,8 +246,8 @@ class Harmless(mlflow.pyfunc.PythonModel):
         return model_input
 
 mlflow.pyfunc.save_model(sys.argv[1], python_model=Harmless())
-from cluster.tracking import resolve
-from cluster.tracking_runs import connect
+from cluster.tracking.location import resolve
+from cluster.tracking.runs import connect
 connect(resolve(Path(sys.argv[2]), ""))
 try:
     mlflow.pyfunc.load_model(sys.argv[1])

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cluster.tracking_journal import Event
-from cluster.tracking_location import StoreLocation
-from cluster.tracking_none import PARENT
-from cluster.tracking_runs import Point, Run, Runs
+from cluster.tracking.journal import Event
+from cluster.tracking.location import StoreLocation
+from cluster.tracking.no_tracker import PARENT
+from cluster.tracking.runs import Point, Run, Runs
 
 #: A cell's status in MLflow's words. A diverged cell is a result, told apart by its tag.
 RUN_STATUS = {

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Matrix, StoreLocation, Tracker
+from cluster.tracking.location import StoreLocation
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Work
 
 MATRIX = Matrix("depth-ab12", "depth", {"arms": 2})

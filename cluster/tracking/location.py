@@ -14,6 +14,7 @@ from cluster.environment import QUIET
 from cluster.errors import ClusterError
 from cluster.file_lock import lock_file
 
+EXPERIMENT = "altformer"  # in MLflow: of all runs and models
 DATABASE = "mlflow.db"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")

@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from altformer.files import write_text
-from benchmarks.scale_page import tables
-from benchmarks.scale_servers import measure_servers
-from benchmarks.scale_store import backlog, epochs_each_second, measure_backlog, measure_singly, read_journal
-from benchmarks.scale_store_page import EPOCH_SECONDS
-from benchmarks.scale_text import duration
+from benchmarks.scale.page import tables
+from benchmarks.scale.servers import measure_servers
+from benchmarks.scale.store import backlog, epochs_each_second, measure_backlog, measure_singly, read_journal
+from benchmarks.scale.store_page import EPOCH_SECONDS
+from benchmarks.scale.text import duration
 from benchmarks.simulation_page import ENDS, SimulationPage
 from experiments import provenance
 
 PAGE = SimulationPage(
-    "benchmarks.scale_simulation",
+    "benchmarks.scale.simulation",
     "Scale, by simulation",
     Path("experiments/results/scale.md"),
     Path("docs/scale.md"),
@@ -60,7 +60,7 @@ def run_size(folder: Path, nodes: int, gpus: int, cells: int, seeds: int, option
     """One matrix in a process of its own; what it measured."""
     print(f"{cells:,} cells on {nodes} nodes with {gpus} GPUs each", flush=True)
     size = ["--nodes", str(nodes), "--gpus", str(gpus), "--cells", str(cells), "--seeds", str(seeds)]
-    command = [sys.executable, "-m", "benchmarks.scale_run", *size, "--folder", str(folder), *options]
+    command = [sys.executable, "-m", "benchmarks.scale.run", *size, "--folder", str(folder), *options]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     numbers: dict[str, Any] = json.loads((folder / "numbers.json").read_text())
     return numbers
@@ -106,7 +106,7 @@ def origin() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all sizes, measure the store, write page, numbers and the document's tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale_simulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale.simulation", description=__doc__)
     parser.add_argument("--nodes", type=int, default=125)
     parser.add_argument("--gpus", type=int, default=8, help="of each node, one cell on each")
     parser.add_argument("--cells", type=int, default=10_000)

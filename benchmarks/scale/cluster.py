@@ -20,9 +20,9 @@ import numpy as np
 import ray
 
 from altformer.files import write_json
-from benchmarks.scale_costs import Costs, Timed
-from benchmarks.scale_nodes import Clock, Nodes, SimulatedGuard, Trial, Usage
-from benchmarks.scale_training import course_of, record_of
+from benchmarks.scale.costs import Costs, Timed
+from benchmarks.scale.courses import course_of, record_of
+from benchmarks.scale.nodes import Clock, Nodes, SimulatedGuard, Trial, Usage
 from cluster.budget import Budget
 from cluster.hangs import Patience
 from cluster.queue import Queue
@@ -36,7 +36,12 @@ from experiments import provenance
 
 START_SECONDS, TAIL_SECONDS, LEAVE_SECONDS = 1.0, 5.0, 0.2  # of a cell in its slot: before its epochs, after, stopped
 NOTICED_SECONDS = 5.0  # until Ray tells that a node is lost
-CLOCKED = ("cluster.watch", "cluster.guard", "ablations.events", "cluster.tracking")  # modules whose time is virtual
+CLOCKED = (
+    "cluster.watch",
+    "cluster.guard",
+    "ablations.events",
+    "cluster.tracking.tracker",
+)  # modules whose time is virtual
 AWAY_SECONDS = 600.0  # that a lost node stays so
 OF_TRIALS = "records written by trials"  # a part of the costs that is no driver's
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Matrix, StoreLocation, Tracker, replay, resolve
-from cluster.tracking_journal import Journal
-from cluster.tracking_later import Later
-from cluster.tracking_text import why
+from cluster.tracking.journal import Journal
+from cluster.tracking.later import Later
+from cluster.tracking.location import StoreLocation, resolve
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.values import why
+from cluster.tracking.writer import replay
 from cluster.work import Ended, Fault, Outcome, Work
 
 MATRIX = Matrix("depth-ab12", "depth", {"arms": 2})
@@ -161,7 +164,7 @@ def test_a_run_that_a_slow_store_makes_after_all_is_not_there_twice(
     location: StoreLocation, database: Any, mlflow_client: Any, monkeypatch: pytest.MonkeyPatch, which: int
 ) -> None:
     """The answer to the creation of the parent (0) or cell (1) does not come in time, and the run does, later."""
-    monkeypatch.setattr("cluster.tracking_writer.HURRIED_PAUSE", 0.0)
+    monkeypatch.setattr("cluster.tracking.writer.HURRIED_PAUSE", 0.0)
     create = mlflow_client.create_run
     asked: list[Any] = []
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking_location import resolve
-from cluster.tracking_runs import Runs
+from cluster.tracking.location import resolve
+from cluster.tracking.runs import Runs
 
 
 class Page(list[Any]):

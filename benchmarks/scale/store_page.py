@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.scale_text import duration, milliseconds
+from benchmarks.scale.text import duration, milliseconds
 from benchmarks.simulation_page import number_table, percent
 
 KINDS = {

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.tracking_journal import Journal, orphans
+from cluster.tracking.journal import Journal, orphans
 
 HEADER = {"session": "s", "store": "x", "experiment": "e", "matrix": None, "context": {}}
 
@@ -79,7 +79,7 @@ def test_a_file_removed_while_it_is_being_adopted_is_nobodys(tmp_path: Path, mon
         path.unlink()
         return True
 
-    monkeypatch.setattr("cluster.tracking_journal.lock_file", lock_too_late)
+    monkeypatch.setattr("cluster.tracking.journal.lock_file", lock_too_late)
     assert Journal.adopt(path) is None
 
 
@@ -97,7 +97,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_long_lines_and_many_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.tracking_journal.READ_BYTES", 16)
+    monkeypatch.setattr("cluster.tracking.journal.READ_BYTES", 16)
     journal = Journal.create(tmp_path, HEADER)
     events = [{"kind": "x" * length} for length in (1, 300, 5, 5000, 0)]
     fill(journal, events)
@@ -163,7 +163,7 @@ def test_what_is_kept_reaches_the_disk(tmp_path: Path, disk: Callable[[int | Non
 
 
 def test_memory_is_bounded_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.tracking_journal.KEPT_IN_MEMORY", 10)
+    monkeypatch.setattr("cluster.tracking.journal.KEPT_IN_MEMORY", 10)
     (tmp_path / "spool").write_text("in the way")
     journal = Journal.create(tmp_path / "spool", HEADER)
     assert journal.path is None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.scale_store_page import store_tables
-from benchmarks.scale_text import duration, hours, megabytes, milliseconds
+from benchmarks.scale.store_page import store_tables
+from benchmarks.scale.text import duration, hours, megabytes, milliseconds
 from benchmarks.simulation_page import number_table, percent
 
-Numbers = Mapping[str, Any]  # of one size, as benchmarks.scale_run writes them
+Numbers = Mapping[str, Any]  # of one size, as benchmarks.scale.run writes them
 
 PARTS = {  # of the driver's work beside running cells, by its name among the costs
     "queue": "queue: which cell is next",
@@ -34,7 +34,7 @@ STAGES = {
 
 
 def tables(sizes: Sequence[Numbers], store: Mapping[str, Any], tune: Mapping[str, Any] | None) -> Iterator[str]:
-    """The page's blocks; `store` as `benchmarks.scale_simulation` has it, `tune` from benchmarks.tune_cost."""
+    """The page's blocks; `store` as `benchmarks.scale.simulation` has it, `tune` from benchmarks.tune_cost."""
     yield from _limits(sizes[-1], store, tune)
     yield from _matrices(sizes)
     yield from _driver(sizes)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.tracking_text import (
+from cluster.tracking.values import (
     BYTES_PER_CALL,
     PAIRS_PER_CALL,
     chunks,

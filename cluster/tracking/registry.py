@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError
-from cluster.tracking_location import StoreLocation, WriteLock
-from cluster.tracking_runs import Runs, connect
-from cluster.tracking_text import TAG_LENGTH, pairs
+from cluster.tracking.location import EXPERIMENT, StoreLocation, WriteLock
+from cluster.tracking.runs import Runs, connect
+from cluster.tracking.values import TAG_LENGTH, pairs
 
 LONGEST_WAIT = 60.0
 NAME = re.compile(r"[\w.-][\w. -]*", re.ASCII)
@@ -37,8 +37,8 @@ class Version:
 class Registry:
     """The registered models of one store; one process at a time writes to an SQLite store."""
 
-    def __init__(self, location: StoreLocation, experiment: str = "altformer") -> None:
-        self._location, self._experiment = location, experiment
+    def __init__(self, location: StoreLocation) -> None:
+        self._location = location
         self._lock = WriteLock(location)
 
     def register(
@@ -60,7 +60,7 @@ class Registry:
             return version
 
     def _add(self, client: Any, name: str, folder: Path, tags: Mapping[str, str], key: str) -> Version:
-        experiment = Runs(client, self._location, self._experiment).experiment()
+        experiment = Runs(client, self._location, EXPERIMENT).experiment()
         found = client.search_runs([experiment], f"tags.{key} = '{tags[key]}'", max_results=1)
         run_id = found[0].info.run_id if found else None
         clean = pairs(tags, TAG_LENGTH)

@@ -19,8 +19,11 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Matrix, StoreLocation, Tracker, replay, resolve
-from cluster.tracking_journal import Journal
+from cluster.tracking.journal import Journal
+from cluster.tracking.location import StoreLocation, resolve
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.writer import replay
 from cluster.work import Ended, Outcome, Work
 
 MATRIX = Matrix("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave"})
@@ -143,8 +146,8 @@ def test_a_server_that_comes_back_gets_everything_while_the_matrix_runs(
 def test_calls_that_arrive_but_are_not_answered_leave_nothing_twice(
     location: StoreLocation, database: Any, mlflow_client: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("cluster.tracking_writer.HURRIED_PAUSE", 0.0)
-    monkeypatch.setattr("cluster.tracking_writer.ATTEMPTS_WHEN_HURRIED", 10_000)
+    monkeypatch.setattr("cluster.tracking.writer.HURRIED_PAUSE", 0.0)
+    monkeypatch.setattr("cluster.tracking.writer.ATTEMPTS_WHEN_HURRIED", 10_000)
     whole = getattr(mlflow_client, method)
     calls = itertools.count()
 
@@ -204,7 +207,7 @@ def test_a_store_that_hangs_neither_holds_up_the_caller_nor_fills_memory(
     goes_on = threading.Event()
     whole = mlflow_client.search_runs
     monkeypatch.setattr(mlflow_client, "search_runs", lambda *a, **k: goes_on.wait(PATIENCE) and whole(*a, **k))
-    monkeypatch.setattr("cluster.tracking_journal.KEPT_IN_MEMORY", 100)
+    monkeypatch.setattr("cluster.tracking.journal.KEPT_IN_MEMORY", 100)
     epochs = 3000
     with Tracker(location, None) as track:
         track.cell_started(CELLS[0])

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Matrix, StoreLocation, Tracker, resolve
-from cluster.tracking_text import clean_key
+from cluster.tracking.location import StoreLocation, resolve
+from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.values import clean_key
 from cluster.work import Ended, Outcome, Work
 
 pytestmark = pytest.mark.slow

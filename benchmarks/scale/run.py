@@ -1,6 +1,6 @@
 """One matrix of a scale simulation, in a process of its own so that its memory is its own.
 
-    python -m benchmarks.scale_run --nodes 125 --gpus 8 --cells 10000 --folder FOLDER
+    python -m benchmarks.scale.run --nodes 125 --gpus 8 --cells 10000 --folder FOLDER
 
 Plans, runs (on `SimulatedCluster`), records and reports through the functions of `altformer ablate`, then asks for the
 status and starts once more, as a user would. Leaves the matrix and the journal of what MLflow is to get in FOLDER, and
@@ -32,16 +32,17 @@ from ablations.running import run_plan
 from ablations.several import make_group
 from ablations.status import status_of
 from altformer.data.simulated import simulate
-from benchmarks.scale_cluster import OF_TRIALS, SimulatedCluster
-from benchmarks.scale_costs import Stages, peak_megabytes
-from benchmarks.scale_nodes import Clock
-from benchmarks.scale_views import Nowhere, Watcher, plot_seconds
+from benchmarks.scale.cluster import OF_TRIALS, SimulatedCluster
+from benchmarks.scale.costs import Stages, peak_megabytes
+from benchmarks.scale.nodes import Clock
+from benchmarks.scale.views import Nowhere, Watcher, plot_seconds
 from cluster.metrics import Metrics
 from cluster.progress import Lines
 from cluster.tally import Tally
-from cluster.tracking import Matrix as MatrixRun
-from cluster.tracking import Tracker, resolve
-from cluster.tracking_none import NoTracker
+from cluster.tracking.location import resolve
+from cluster.tracking.no_tracker import Matrix as MatrixRun
+from cluster.tracking.no_tracker import NoTracker
+from cluster.tracking.tracker import Tracker
 from cluster.work import Listener, Outcome, Work
 from experiments.cell import Machine
 from experiments.tracked_cell import Artifact, cell_files, final_metrics
@@ -155,7 +156,7 @@ class Run:
         gauges = Metrics("scale", METRIC, tell=lambda samples: None)
         self.watcher = Watcher(METRIC, clock.monotonic, gauges)
         lines = Lines(Console(file=self.lines, width=120), METRIC, clock=clock.monotonic)
-        with patch("cluster.tracking.Writer", _NoWriter):
+        with patch("cluster.tracking.tracker.Writer", _NoWriter):
             location = resolve(self.folder, f"sqlite:///{self.folder.absolute() / 'mlflow.db'}")
             matrix = MatrixRun("scale", "scale")
             tracker = Tracker(location, matrix, final_metrics=final_metrics, cell_artifacts=_files)
@@ -199,7 +200,7 @@ def matrix_of(args: argparse.Namespace) -> Matrix:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale_run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale.run", description=__doc__)
     parser.add_argument("--nodes", type=int, required=True)
     parser.add_argument("--gpus", type=int, required=True)
     parser.add_argument("--cells", type=int, required=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.tracking import Tracker, replay
-from cluster.tracking_journal import orphans
-from cluster.tracking_location import WriteLock, artifact_uri, resolve
+from cluster.tracking.journal import orphans
+from cluster.tracking.location import WriteLock, artifact_uri, resolve
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.writer import replay
 from cluster.work import Ended, Work
 
 
@@ -93,7 +94,7 @@ def test_one_writer_at_a_time_on_sqlite(tmp_path: Path) -> None:
     first.release()
     assert second.acquire()
     code = (
-        "import sys; from pathlib import Path; from cluster.tracking_location import WriteLock, resolve;"
+        "import sys; from pathlib import Path; from cluster.tracking.location import WriteLock, resolve;"
         "print(WriteLock(resolve(Path(sys.argv[1]))).acquire())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "new")]

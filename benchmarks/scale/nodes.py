@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.scale_training import Course
+from benchmarks.scale.courses import Course
 from cluster.guard import Guard
 from cluster.nodes import Change
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.tracking_journal import Event, Journal, orphans
-from cluster.tracking_location import StoreLocation, WriteLock
-from cluster.tracking_runs import connect
-from cluster.tracking_store import RefusedError, RunStore
-from cluster.tracking_text import milliseconds, why
+from cluster.tracking.journal import Event, Journal, orphans
+from cluster.tracking.location import StoreLocation, WriteLock
+from cluster.tracking.runs import connect
+from cluster.tracking.store import RefusedError, RunStore
+from cluster.tracking.values import milliseconds, why
 
 log = logging.getLogger(__name__)
 

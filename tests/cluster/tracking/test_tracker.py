@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cluster.tracking import Artifact, Matrix, NoTracker, StoreLocation, Tracker
-from cluster.tracking_none import PARENT
-from cluster.tracking_text import PARAM_LENGTH, TAG_LENGTH, clean_key
+from cluster.tracking.location import StoreLocation
+from cluster.tracking.no_tracker import PARENT, Artifact, Matrix, NoTracker
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.values import PARAM_LENGTH, TAG_LENGTH, clean_key
 from cluster.work import Ended, Outcome, Work
 
 MATRIX = Matrix("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave", "git_commit": "c0ffee"})
@@ -271,7 +272,7 @@ def test_drawing_plots_does_not_hold_up_the_driver(location: StoreLocation, data
 def test_plots_that_take_too_long_are_left_out_and_counted(
     location: StoreLocation, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.tracking.LONGEST_JOB", 0.1)
+    monkeypatch.setattr("cluster.tracking.tracker.LONGEST_JOB", 0.1)
     drawn = threading.Event()
     track = tracker(location, cell_artifacts=lambda *args: drawn.wait(PATIENCE) and [])
     track.matrix_started([], 1)
@@ -319,6 +320,7 @@ def test_the_one_that_records_nothing_has_the_same_methods() -> None:
 
 
 def test_importing_it_imports_neither_mlflow_nor_ray_nor_torch() -> None:
-    code = "import sys, cluster.tracking; print(sorted({'mlflow', 'ray', 'torch', 'sqlalchemy'} & set(sys.modules)))"
+    code = "import sys, cluster.tracking.tracker; "
+    code += "print(sorted({'mlflow', 'ray', 'torch', 'sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"

@@ -18,11 +18,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cluster.tracking import StoreLocation, resolve
-from cluster.tracking_journal import Event, Journal
-from cluster.tracking_runs import connect
-from cluster.tracking_store import RunStore
-from cluster.tracking_writer import bring_over
+from cluster.tracking.journal import Event, Journal
+from cluster.tracking.location import StoreLocation, resolve
+from cluster.tracking.runs import connect
+from cluster.tracking.store import RunStore
+from cluster.tracking.writer import bring_over
 
 BATCH = 2  # cells that are brought over together, all of their events
 ROWS_AT_ONCE = 50_000

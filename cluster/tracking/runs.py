@@ -10,8 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from cluster.tracking_location import SETTINGS, StoreLocation, artifact_uri
-from cluster.tracking_text import (
+from cluster.tracking.location import SETTINGS, StoreLocation, artifact_uri
+from cluster.tracking.values import (
     METRICS_PER_CALL,
     PARAM_LENGTH,
     TAG_LENGTH,

@@ -1,10 +1,9 @@
 """The listener that records a matrix in MLflow without ever being waited for.
 
-Every call becomes one line of a journal file (tracking_journal); a thread brings the lines into the store
-(tracking_writer), where each run is found before it is created and each point is logged once (tracking_store,
-tracking_runs). So a store that is away, slow or locked costs training nothing, and a driver that is killed loses
-nothing: what is not in MLflow yet is brought there by the next run in the same output folder, or by `replay`.
-MLflow itself is imported in that thread only.
+Every call becomes one line of a journal file (journal.py); a thread brings the lines into the store (writer.py), where
+each run is found before it is created and each point is logged once (store.py, runs.py). So a store that is away, slow
+or locked costs training nothing, and a driver that is killed loses nothing: what is not in MLflow yet is brought there
+by the next run in the same output folder, or by `writer.replay`. MLflow itself is imported in that thread only.
 """
 
 from __future__ import annotations
@@ -20,20 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from cluster.redaction import redacted
-from cluster.tracking_journal import Event, Journal
-from cluster.tracking_later import Later, safely
-from cluster.tracking_location import StoreLocation, resolve
-from cluster.tracking_none import PARENT, Artifact, Artifacts, Matrix, NoTracker
-from cluster.tracking_text import milliseconds, numbers
-from cluster.tracking_writer import REFUSED, Replayed, Writer, replay
+from cluster.tracking.journal import Event, Journal
+from cluster.tracking.later import Later, safely
+from cluster.tracking.location import EXPERIMENT, StoreLocation
+from cluster.tracking.no_tracker import PARENT, Artifact, Artifacts, Matrix, NoTracker
+from cluster.tracking.values import milliseconds, numbers
+from cluster.tracking.writer import REFUSED, Writer
 from cluster.work import Ended, Outcome, Work
 
-EXPERIMENT = "altformer"  # in MLflow
 LONGEST_JOB = 30.0  # seconds for the plots of one cell
 _TEXTS = {"name", "params", "tags", "error"}  # of an event, where a secret may stand
 LAST_SECONDS = 1.0  # for what is left when the time has run out
-
-__all__ = ["Artifact", "Matrix", "NoTracker", "Replayed", "StoreLocation", "Tracker", "replay", "resolve"]
 
 
 def _no_artifacts(work: Work, status: str, result: Mapping[str, Any] | None) -> Iterable[Artifact]:

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scale_page import driver_seconds, tables
-from benchmarks.scale_run import Run
-from benchmarks.scale_simulation import PAGE, TUNE, main, measure_store, sizes_of
-from benchmarks.scale_store import backlog, epochs_each_second
-from benchmarks.scale_store_page import EPOCH_SECONDS
-from benchmarks.scale_training import course_of
+from benchmarks.scale.courses import course_of
+from benchmarks.scale.page import driver_seconds, tables
+from benchmarks.scale.run import Run
+from benchmarks.scale.simulation import PAGE, TUNE, main, measure_store, sizes_of
+from benchmarks.scale.store import backlog, epochs_each_second
+from benchmarks.scale.store_page import EPOCH_SECONDS
 from benchmarks.simulation_page import ENDS
 from cluster.work import Work
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CELLS, SEEDS, EPOCHS = 60, 3, 8
 OPTIONS = {"nodes": 2, "gpus": 2, "cells": CELLS, "seeds": SEEDS, "epochs": EPOCHS}
 EVERY_HALF_HOUR = 0.5  # a node is lost

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scale_store import BATCH, MeasuredStore, bring_singly, ended_cells, epochs_each_second
+from benchmarks.scale.store import BATCH, MeasuredStore, bring_singly, ended_cells, epochs_each_second
 from cluster.mlflow_server import BACKEND
-from cluster.tracking import resolve
-from cluster.tracking_journal import Event
+from cluster.tracking.journal import Event
+from cluster.tracking.location import resolve
 from tests.experiments.served_mlflow import Server, postgres
 
 DRIVERS = (1, 4)

@@ -1,0 +1,1 @@
+"""How far one driver goes, by simulation."""
