@@ -86,7 +86,7 @@ def check_nodes(
     need = resources.resolved([node["Resources"] for node in nodes.values()])
     asked = {identity: node for identity, node in nodes.items() if need.workers_on(node["Resources"])}
     needs_gpus = bool(need.gpus_per_worker)
-    with _marker(out) as (marker, content):
+    with marker_file(out) as (marker, content):
         question = Question(str(marker), f"{look.__module__}:{look.__qualname__}", tuple(arguments), needs_gpus)
         answers = _answers(asked, question, seconds)
     staying = Nodes().staying  # one that was lost meanwhile, and so is silent, is no part of the cluster
@@ -161,7 +161,7 @@ def _answers(nodes: Mapping[str, Mapping[str, Any]], question: Question, seconds
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = ray.remote(_asked())
+    asked = ray.remote(answering())
 
     def task(identity: str) -> Any:
         there = NodeAffinitySchedulingStrategy(identity, soft=False)
@@ -189,7 +189,7 @@ def _answers(nodes: Mapping[str, Mapping[str, Any]], question: Question, seconds
     return answers
 
 
-def _asked() -> Callable[..., dict[str, Any]]:
+def answering() -> Callable[..., dict[str, Any]]:
     """What a node runs, as a function of its own: it goes there whole, so that the node need not have this package."""
 
     def answer(marker: str, function: str, arguments: Iterable[str], gpus: bool, seconds: float) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _asked() -> Callable[..., dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _marker(folder: Path) -> Iterator[tuple[Path, str]]:
+def marker_file(folder: Path) -> Iterator[tuple[Path, str]]:
     """A file with something in it that nobody can guess, and that; the folder is made, and both are gone afterwards."""
     folder = folder.resolve()  # as cells' folders are
     new = [one for one in (folder, *folder.parents) if not one.exists()]

@@ -28,7 +28,7 @@ _LAST_WORD = (
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|\\+\"(?:(?!\\+\").)*\\+\""
 _BARE = rf"(?!{re.escape(HIDDEN)})[^\s,;&\"'\\]+"
 
-_BY_FORM = re.compile(
+SECRETS_BY_FORM = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}|\bhf_\w{30,}|\bxox[abposr]-[\w-]{10,}"
@@ -93,7 +93,7 @@ def secret_fields(value: Any, path: str = "") -> list[str]:
 def _redact(text: str, known: frozenset[str]) -> str:
     if known:
         text = _any_of(known).sub(HIDDEN, text)
-    text = _USER_OF_ADDRESS.sub(f"{HIDDEN}@", _BY_FORM.sub(HIDDEN, text))
+    text = _USER_OF_ADDRESS.sub(f"{HIDDEN}@", SECRETS_BY_FORM.sub(HIDDEN, text))
     for pattern in _AFTER_A_NAME:
         text = pattern.sub(rf"\g<name>{HIDDEN}", text)
     return text

@@ -16,8 +16,7 @@ from altformer.training.config import DistillationConfig
 from experiments.cell import Record, make_cell, read_record
 from experiments.compose import compose, experiment_layer, find_experiment
 from experiments.dataset_choice import choose_dataset
-from experiments.ensemble_command import RUN_HELP
-from experiments.runs import Run, find_run
+from experiments.runs import RUN_HELP, Run, find_run
 from experiments.scores_table import comparison_table
 from experiments.train_command import (
     Trained,

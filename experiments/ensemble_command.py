@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,8 @@ from altformer.scores import flatten
 from altformer.training.config import selection_metric
 from experiments.dataset_choice import choose_device, parse_seeds
 from experiments.loaded_runs import check_comparable, load_runs, result_facts
-from experiments.runs import Run, find_arm, find_run, find_siblings
+from experiments.runs import RUN_HELP, Run, ensemble_id, find_arm, find_run, find_siblings
 from experiments.scores_table import NOT_COMPARABLE, comparison_table
-
-RUN_HELP = "cell hash (6 digits or more), folder of a cell, or experiment name"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,11 +101,6 @@ def _refuse_twins(members: Sequence[Run]) -> None:
         other = seen.setdefault(run.config.model_dump_json(), run)
         if other is not run:
             raise UserError(f"{other} and {run} are the same run (of different code, or named twice): leave one out")
-
-
-def ensemble_id(members: Sequence[Run]) -> str:
-    """16 hex digits over the members, in whatever order."""
-    return hashlib.sha256(" ".join(sorted(run.hash for run in members)).encode()).hexdigest()[:16]
 
 
 def _candidates(args: argparse.Namespace) -> list[Run]:

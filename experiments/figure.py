@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from altformer.files import write_bytes
-from experiments.inline_svg import INK, inline_svg
 
 # Okabe and Ito (2008) without yellow, which is too light for lines; black is kept for the baseline
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK = "#010203"  # texts and axes are drawn in it; black to the eye, and no other part of a figure has it
 REFERENCE = INK
 QUIET = "#767676"  # seen on white and on black
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -53,6 +54,13 @@ STYLE = {
     "pdf.fonttype": 42,  # whole outlines: publishers refuse bitmaps of type 3
 }
 UNSAID = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate"), "svg": ("Date",)}
+# Of an SVG that stands within a page: the font of every text is said once, with the rest of what the style sheet said,
+# which would be said of the whole page.
+_XML = "http://www.w3.org/2000/svg"
+_REFERRING = ("href", "clip-path")
+_FONT = re.compile(r"font-family: [^;]*;? ?")
+_SVG_STYLE = "stroke-linejoin: round; stroke-linecap: butt; font-family: 'DejaVu Sans', Verdana, sans-serif"
+_Element = ElementTree.Element
 _LOCK = threading.Lock()  # matplotlib's settings are global
 
 
@@ -71,7 +79,7 @@ def drawing(
 
     ``size`` in inches; ``note`` in small print at the foot. ``fixed`` leaves the room that short labels need around the
     axes instead of finding out how much they do, in a third of the time. ``formats``: ``png``, ``pdf`` and ``svg`` (to
-    stand within a page, see `inline_svg`), each in a file of the path's name.
+    stand within a page, in its text colour), each in a file of the path's name.
     """
     with _LOCK, matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it, and is enough
@@ -108,7 +116,58 @@ def _save(figure: Figure, path: Path, kind: str) -> None:
         content, dpi=160, format=kind, metadata=dict.fromkeys(UNSAID[kind]), transparent=True if kind == "svg" else None
     )
     found = content.getvalue()
-    write_bytes(path, inline_svg(found.decode(), path.stem).encode() if kind == "svg" else found)
+    write_bytes(path, _inline_svg(found.decode(), path.stem).encode() if kind == "svg" else found)
+
+
+def _inline_svg(document: str, prefix: str) -> str:
+    """matplotlib's SVG document as one element without prolog, metadata and style sheet, as wide as its place.
+
+    What was drawn in ``INK`` takes the colour of the text around it, so that light and dark pages both fit. Ids are
+    begun with ``prefix``: several figures on a page share one name space. Texts stay texts, and stay escaped.
+    """
+    root = ElementTree.fromstring(document)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _name(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    referred = {name for element in root.iter() for name in _references(element)}
+    for element in root.iter():
+        element.tag, element.tail = _name(element.tag), None
+        element.text = element.text if (element.text or "").strip() else None
+        element.attrib = dict(_attributes(element, referred, prefix))
+    root.attrib = {
+        "xmlns": _XML,
+        "viewBox": root.attrib["viewBox"],
+        "width": "100%",
+        "role": "img",
+        "style": _SVG_STYLE,
+    }
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _name(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _references(element: _Element) -> Iterator[str]:
+    """The ids that an element refers to, by ``href`` or ``clip-path``."""
+    for key, value in element.attrib.items():
+        if _name(key) in _REFERRING:
+            yield value.removeprefix("url(").removesuffix(")").removeprefix("#")
+
+
+def _attributes(element: _Element, referred: set[str], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in element.attrib.items():
+        name = _name(key)  # without the name space of xlink:href, which pages do without
+        if name == "id":
+            if value in referred:  # matplotlib gives every group one
+                yield name, f"{prefix}-{value}"
+        elif name in _REFERRING:
+            yield name, value.replace("#", f"#{prefix}-")
+        elif name == "style":
+            yield name, _FONT.sub("", value.replace(INK, "currentColor"))
+        else:
+            yield name, " ".join(value.split())
 
 
 def short(text: str, limit: int = 32) -> str:

@@ -14,9 +14,8 @@ from altformer.files import write_json
 from altformer.postprocess import METHODS, postprocess
 from altformer.training.config import selection_metric
 from experiments.dataset_choice import choose_device
-from experiments.ensemble_command import RUN_HELP, ensemble_id
 from experiments.loaded_runs import load_runs, result_facts
-from experiments.runs import Run, find_run
+from experiments.runs import RUN_HELP, Run, ensemble_id, find_run
 from experiments.scores_table import NOT_COMPARABLE, comparison_table
 
 

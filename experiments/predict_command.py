@@ -9,8 +9,7 @@ from pathlib import Path
 from altformer.errors import UserError
 from altformer.files import write_text
 from experiments.dataset_choice import choose_device
-from experiments.ensemble_command import RUN_HELP
-from experiments.runs import find_folder
+from experiments.runs import RUN_HELP, find_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

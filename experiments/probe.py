@@ -92,10 +92,10 @@ def probe(cell: Cell, data: TrafficData) -> Pace:
     with tempfile.TemporaryDirectory(prefix="altformer-probe-") as folder, contextlib.suppress(_TimeIsUpError):
         train(config, data, watch, Path(folder), load_teacher(cell, data, watch.device))
     windows = training.batch_size * training.gradient_accumulation_steps
-    return _pace(watch, windows, len(range(0, _val_windows(cell, data), fewer.val_stride)), workers)
+    return pace_of(watch, windows, len(range(0, _val_windows(cell, data), fewer.val_stride)), workers)
 
 
-def _pace(watch: _Stopwatch, windows: int, validated: int, workers: int) -> Pace:
+def pace_of(watch: _Stopwatch, windows: int, validated: int, workers: int) -> Pace:
     """From the stopwatch: a step trains on ``windows``, the validation scores so many, shared by the workers."""
     steps = [after - before for before, after in zip(watch.ticks, watch.ticks[1:], strict=False)]
     first = watch.ticks[0] - watch.began if watch.ticks else 0.0
@@ -143,7 +143,7 @@ def probe_here(cells: Sequence[Cell], data: TrafficData, processes: int, seconds
         finally:
             _end(process)
             process.wait()
-    return _gathered(said)
+    return gathered(said)
 
 
 def _start(threads: int, folder: str) -> subprocess.Popen[bytes]:
@@ -170,7 +170,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _gathered(said: bytes) -> Found:
+def gathered(said: bytes) -> Found:
     """The median pace of each cell, or why it has none, from the lines of all processes; half a line is dropped."""
     paces: dict[str, list[Pace]] = {}
     found: Found = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from experiments.cell import Record, read_record
 from experiments.csv_text import armed
 
 PREFIX = 6  # so many digits of a cell's hash are enough
+RUN_HELP = "cell hash (6 digits or more), folder of a cell, or experiment name"
 _HEX = re.compile(r"[0-9a-f]{6,16}")
 
 
@@ -111,6 +113,11 @@ def find_arm(matrix: Path, arm: str, out: Path) -> list[Run]:
     if arm not in arms:
         raise unknown_name("arm", arm, arms, str(matrix))
     return [find_run(row["cell_hash"], out) for row in rows if row["arm"] == arm and row.get("status") == "done"]
+
+
+def ensemble_id(members: Sequence[Run]) -> str:
+    """16 hex digits over the members, in whatever order."""
+    return hashlib.sha256(" ".join(sorted(run.hash for run in members)).encode()).hexdigest()[:16]
 
 
 def experiment_file(name: str, out: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from cluster import preflight_nodes
 from cluster.errors import ClusterError
-from cluster.preflight_nodes import Answer, Software, _asked, _marker, check_nodes, judged
+from cluster.preflight_nodes import Answer, Software, answering, check_nodes, judged, marker_file
 from cluster.resources import Resources
 
 OUT = Path("/shared/runs")
@@ -187,20 +187,20 @@ def test_all_that_is_wrong_is_one_message(cluster, tmp_path):
 
 
 def test_the_marker_leaves_nothing(tmp_path):
-    with _marker(tmp_path / "deep" / "runs") as (file, content):
+    with marker_file(tmp_path / "deep" / "runs") as (file, content):
         assert file.parent == tmp_path / "deep" / "runs" and file.read_text() == content
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "kept").mkdir()
-    with _marker(tmp_path / "kept"):
+    with marker_file(tmp_path / "kept"):
         (tmp_path / "kept" / "of-another-run").touch()
     assert [one.name for one in (tmp_path / "kept").iterdir()] == ["of-another-run"]
-    with pytest.raises(KeyboardInterrupt), _marker(tmp_path / "new"):
+    with pytest.raises(KeyboardInterrupt), marker_file(tmp_path / "new"):
         raise KeyboardInterrupt
     assert not (tmp_path / "new").exists()
 
 
 def test_what_another_run_has_put_there_meanwhile_stays(tmp_path):
-    with _marker(tmp_path / "deep" / "runs"):
+    with marker_file(tmp_path / "deep" / "runs"):
         (tmp_path / "deep" / "other").touch()
     assert [one.name for one in (tmp_path / "deep").iterdir()] == ["other"]
 
@@ -210,7 +210,7 @@ def software_here(version):
 
 
 def asked_here(marker, function, gpus=False):
-    return _asked()(str(marker), function, ("3.11",), gpus, 0.2)
+    return answering()(str(marker), function, ("3.11",), gpus, 0.2)
 
 
 def test_a_node_looks_for_the_marker_and_at_its_software(tmp_path, monkeypatch):
@@ -241,6 +241,6 @@ def test_the_question_goes_to_a_node_whole(monkeypatch):
     """Without this package being imported there: it may be the very thing that is missing."""
     import ray.cloudpickle
 
-    sent = ray.cloudpickle.dumps(_asked())
+    sent = ray.cloudpickle.dumps(answering())
     monkeypatch.setitem(sys.modules, "cluster.preflight_nodes", None)  # importing it is an error
     assert pickle.loads(sent)("/none", "no_such_module:x", (), False, 0.0)["unknown"].startswith("ModuleNotFoundError")

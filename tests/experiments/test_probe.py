@@ -10,7 +10,7 @@ import torch
 
 from experiments.cell import Machine, make_cell
 from experiments.pace import Pace
-from experiments.probe import _gathered, _pace, probe, probe_here
+from experiments.probe import gathered, pace_of, probe, probe_here
 
 
 @pytest.fixture
@@ -28,18 +28,18 @@ def watch(ticks, epoch_seconds=None, samples_per_second=None, reported=0.0):
 def test_steps_after_the_first_and_the_validation_make_the_pace():
     # 3 s to begin with, of which one is a step; steps of 1 s on 8 windows; 2 s of validation; 0.5 s of checkpoint
     seen = watch([103.0, 104.0, 105.0, 106.0], epoch_seconds=6.0, samples_per_second=8.0, reported=108.5)
-    assert _pace(seen, 8, 40, 1) == Pace(once=2.0, trained=1 / 8, scored=0.05, epoch=0.5)
+    assert pace_of(seen, 8, 40, 1) == Pace(once=2.0, trained=1 / 8, scored=0.05, epoch=0.5)
 
 
 def test_several_workers_share_windows():
     # one of two workers: 4 of the 8 windows of a step, a half of the validation's
     seen = watch([103.0, 104.0, 105.0, 106.0], epoch_seconds=6.0, samples_per_second=4.0, reported=108.0)
-    assert _pace(seen, 8, 40, 2) == Pace(once=2.0, trained=1 / 8, scored=0.025, epoch=0.0)
+    assert pace_of(seen, 8, 40, 2) == Pace(once=2.0, trained=1 / 8, scored=0.025, epoch=0.0)
 
 
 @pytest.mark.parametrize(("ticks", "once", "trained"), [([103.0, 104.0], 2.0, 1 / 8), ([104.0], 0.0, 0.5)])
 def test_when_time_is_up_the_steps_that_are_done_must_do(ticks, once, trained):
-    pace = _pace(watch(ticks), 8, 40, 1)
+    pace = pace_of(watch(ticks), 8, 40, 1)
     assert (pace.once, pace.trained) == (once, trained) and 0 < pace.scored < pace.trained
 
 
@@ -70,4 +70,4 @@ def test_without_time_nothing_is_found(cell, traffic, tmp_path, monkeypatch):
 
 def test_half_a_line_of_a_process_that_was_ended_is_dropped():
     whole = b'{"cell": "a", "pace": {"once": 1, "trained": 2, "scored": 3, "epoch": 0}, "error": null}'
-    assert _gathered(whole + b"\n" + whole[:40]) == {"a": Pace(1, 2, 3, 0)}
+    assert gathered(whole + b"\n" + whole[:40]) == {"a": Pace(1, 2, 3, 0)}

@@ -20,7 +20,7 @@ import pytest
 from altformer.errors import UserError
 from altformer.train import train
 from altformer.training.context import BareContext
-from cluster.redaction import _BY_FORM, redact
+from cluster.redaction import SECRETS_BY_FORM, redact
 from experiments.cell import Machine, make_cell
 from experiments.cli import main
 from tests.faults.harness import Matrix
@@ -155,7 +155,7 @@ def test_no_secret_is_committed() -> None:
         text = content.decode(errors="replace")
         if path.name in ("auth_token", "admin-password", "secret-key") or path.suffix in (".pem", ".key"):
             found.append(f"{path}: by its name")
-        if (token and token in content) or _BY_FORM.search(text) or assigned.search(text):
+        if (token and token in content) or SECRETS_BY_FORM.search(text) or assigned.search(text):
             found.append(f"{path}: by what is in it")
     assert found == []
 
