@@ -43,75 +43,71 @@ PAGE = SimulationPage(
 )
 
 
-def differences(
-    kind: str, n: int, arms: int = ARMS, runs: int = RUNS, quiet_baseline: bool = False, salt: int = 0
-) -> Floats:
+def differences(kind: str, n: int, arms: int, quiet_baseline: bool = False, salt: int = 0) -> Floats:
     """[r, a, n] per-seed differences of arms without effect to the one baseline: correlated over the arms, which share
     it. A ``quiet_baseline`` has no noise, so that the differences are as skewed as an arm's.
     """
     rng = np.random.default_rng([list(DISTRIBUTIONS).index(kind), n, arms, salt])
-    noise = DISTRIBUTIONS[kind](rng, (runs, 1 + arms, n))
+    noise = DISTRIBUTIONS[kind](rng, (RUNS, 1 + arms, n))
     if quiet_baseline:
         noise[:, 0] = 0
-    found = noise + SHARED * rng.normal(size=(runs, 1, n))
+    found = noise + SHARED * rng.normal(size=(RUNS, 1, n))
     difference: Floats = found[:, 1:] - found[:, :1]
     return difference
 
 
-def coverage_of_mean(kind: str, n: int, runs: int = RUNS) -> float:
+def coverage_of_mean(kind: str, n: int) -> float:
     """Share of runs whose t interval holds the true mean of an arm; its values have the noise only."""
     rng = np.random.default_rng([list(DISTRIBUTIONS).index(kind), n])
-    return _covers(*t_interval(DISTRIBUTIONS[kind](rng, (runs, n))))
+    return _covers(*t_interval(DISTRIBUTIONS[kind](rng, (RUNS, n))))
 
 
-def coverage_of_difference(kind: str, n: int, runs: int = RUNS) -> float:
+def coverage_of_difference(kind: str, n: int) -> float:
     """Share of runs whose paired t interval holds the true difference of an arm to the baseline."""
-    return _covers(*t_interval(differences(kind, n, 1, runs)[:, 0]))
+    return _covers(*t_interval(differences(kind, n, 1)[:, 0]))
 
 
-def coverage_of_bootstrap(kind: str, n: int, runs: int = RUNS) -> float:
+def coverage_of_bootstrap(kind: str, n: int) -> float:
     """Share of runs whose percentile bootstrap interval (Efron 1979) holds the true difference; the contrast."""
-    sample = differences(kind, n, 1, runs)[:, 0]
+    sample = differences(kind, n, 1)[:, 0]
     drawn = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
     low, high = np.quantile(sample @ drawn.T, [0.025, 0.975], axis=-1)
     return _covers(low, high)
 
 
-def family_wise(
-    kind: str, n: int, arms: int = ARMS, runs: int = RUNS, quiet_baseline: bool = False
-) -> tuple[float, float]:
+def family_wise(kind: str, n: int, quiet_baseline: bool = False) -> tuple[float, float]:
     """Share of matrices without any effect that show one: after Holm's correction, and without it."""
-    p = t_test(differences(kind, n, arms, runs, quiet_baseline))
+    p = t_test(differences(kind, n, ARMS, quiet_baseline))
     return _any(holm(p) < ALPHA), _any(p < ALPHA)
 
 
-def equivalence(kind: str, n: int, spread: float, runs: int = RUNS) -> tuple[float, float]:
+def equivalence(kind: str, n: int, spread: float) -> tuple[float, float]:
     """Share of single comparisons declared equivalent: where the true difference is the margin (which is wrong in at
     most 5 %), and where it is zero. ``spread``: standard deviation of the differences, in margins.
     """
-    sample = differences(kind, n, 1, runs)[:, 0] / np.sqrt(2) * spread
+    sample = differences(kind, n, 1)[:, 0] / np.sqrt(2) * spread
     apart, same = (np.mean(equivalence_test(sample + shift, 1.0) < ALPHA) for shift in (1.0, 0.0))
     return float(apart), float(same)
 
 
-def shown(n: int, arms: int, effect: float, runs: int = RUNS) -> float:
+def shown(n: int, arms: int, effect: float) -> float:
     """Share of matrices in which the one arm with an effect (d_z) is shown among others without."""
-    sample = _with_effect(n, arms, effect, runs)
+    sample = _with_effect(n, arms, effect)
     return float(np.mean((holm(t_test(sample)) < ALPHA)[:, 0] & (sample[:, 0].mean(axis=-1) > 0)))
 
 
-def asked_for(n: int, arms: int, effect: float, runs: int = RUNS) -> list[int]:
+def asked_for(n: int, arms: int, effect: float) -> list[int]:
     """Quartiles of the seeds that ``seeds_needed`` names from what n seeds observe of a true effect (d_z)."""
-    sample = _with_effect(n, 1, effect, runs)[:, 0]
+    sample = _with_effect(n, 1, effect)[:, 0]
     observed = np.quantile(np.abs(sample.mean(axis=-1)) / sample.std(axis=-1, ddof=1), [0.75, 0.5, 0.25])
     return [seeds_needed(float(one), arms) or MOST_SEEDS for one in observed]  # falls as the effect rises
 
 
-def looks(kind: str, seeds: Sequence[int], divided: bool, arms: int = ARMS, runs: int = RUNS) -> float:
+def looks(kind: str, seeds: Sequence[int], divided: bool) -> float:
     """Share of matrices without any effect that show one at any look, each look with more seeds of the same arms;
     alpha divided by the number of looks or not.
     """
-    sample = differences(kind, max(seeds), arms, runs, salt=2)
+    sample = differences(kind, max(seeds), ARMS, salt=2)
     alpha = ALPHA / len(seeds) if divided else ALPHA
     return _any(np.concatenate([holm(t_test(sample[..., :n])) < alpha for n in seeds], axis=-1))
 
@@ -206,9 +202,9 @@ def _looks() -> Iterator[str]:
     )
 
 
-def _with_effect(n: int, arms: int, effect: float, runs: int) -> Floats:
+def _with_effect(n: int, arms: int, effect: float) -> Floats:
     """[r, a, n] differences of one standard deviation, of which the first arm's have an effect."""
-    sample: Floats = differences("normal", n, arms, runs, salt=1) / np.sqrt(2)
+    sample: Floats = differences("normal", n, arms, salt=1) / np.sqrt(2)
     sample[:, 0] += effect
     return sample
 

@@ -98,7 +98,7 @@ def check_ray_folder(folder: Path, data_bytes: int = 0) -> None:
         raise ClusterError(f"Ray's temporary folder {error}") from None
 
 
-def shared_memory_notices(folder: Path, data_bytes: int = 0) -> Iterator[str]:
+def shared_memory_notices(folder: Path, data_bytes: int) -> Iterator[str]:
     """A sentence where shared memory is too small for the readings, which then are shared through files."""
     free, need = _free_shared_memory(), STORE_BYTES + data_bytes
     if free < need:

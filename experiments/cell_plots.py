@@ -28,7 +28,7 @@ def draw_cell_plots(
     return drawn
 
 
-def draw_loss_curve(record: Mapping[str, Any], path: Path, unit: str = "") -> Path:
+def draw_loss_curve(record: Mapping[str, Any], path: Path, unit: str) -> Path:
     """Training loss and validation MAE by epoch, the best epoch marked; the learning rate beside them."""
     curve = record["curve"]
     epochs = [epoch["epoch"] for epoch in curve]
@@ -48,7 +48,7 @@ def draw_loss_curve(record: Mapping[str, Any], path: Path, unit: str = "") -> Pa
     return path
 
 
-def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | None = None, unit: str = "") -> Path:
+def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | None, unit: str) -> Path:
     """MAE, RMSE and MAPE by time ahead, of the test set where it was scored, and of validation."""
     pace = step_minutes or 1
     with drawing(path, (7.0, 2.6), panels=3, note=_note(record), fixed=True) as panels:
@@ -73,7 +73,7 @@ def draw_horizons(record: Mapping[str, Any], path: Path, step_minutes: int | Non
     return path
 
 
-def draw_forecast(sample: Path, path: Path, unit: str = "", note: str = "") -> Path:
+def draw_forecast(sample: Path, path: Path, unit: str, note: str) -> Path:
     """Forecasts of the farthest step beside what happened, for each sensor of the sample, by the time forecast."""
     with np.load(sample, allow_pickle=False) as arrays:
         times, steps, sensors = arrays["time"], arrays["steps"], arrays["sensor_ids"]

@@ -13,19 +13,13 @@ from altformer.config import Config
 from altformer.errors import UserError
 from altformer.files import said_when_full, write_json
 from altformer.training.config import DistillationConfig
+from experiments.bare_run import Trained, show, train_or_find
 from experiments.cell import Record, make_cell, read_record
 from experiments.compose import compose, experiment_layer, find_experiment
 from experiments.dataset_choice import choose_dataset
 from experiments.runs import RUN_HELP, Run, find_run
 from experiments.scores_table import comparison_table
-from experiments.train_command import (
-    Trained,
-    add_common_arguments,
-    experiment_name,
-    given_settings,
-    show,
-    train_or_find,
-)
+from experiments.train_command import add_common_arguments, experiment_name, given_settings
 
 ACCEPTS_FIELDS = True
 DEFAULT_WEIGHT = 0.5
@@ -108,7 +102,7 @@ def _teacher_scores(teacher: Run, student: Trained) -> Record:
     return {**teacher.record, **scores}
 
 
-def taught(config: Config, teacher: Run, weight: float | None = None) -> Config:
+def taught(config: Config, teacher: Run, weight: float | None) -> Config:
     """The student's configuration with the teacher; the weight given, else the configuration's own, else the default.
 
     Raises UserError for a weight that is none.

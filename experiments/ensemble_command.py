@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def ensemble(members: Sequence[Run], device: str = "cpu") -> tuple[dict[str, Any], int]:
+def ensemble(members: Sequence[Run], device: str) -> tuple[dict[str, Any], int]:
     """Scores of the members' average with where they come from, and the data's step in minutes."""
     loaded = load_runs(members, device)
     return {**result_facts(members, device), **loaded.scores()}, loaded.data.step_minutes

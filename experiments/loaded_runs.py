@@ -40,14 +40,14 @@ class LoadedRuns:
         }
 
 
-def load_runs(runs: Sequence[Run], device: str = "cpu", data: TrafficData | None = None) -> LoadedRuns:
-    """Load one run, or 3 to 5 to be averaged, and their data (``data``: what is loaded already).
+def load_runs(runs: Sequence[Run], device: str) -> LoadedRuns:
+    """Load one run, or 3 to 5 to be averaged, and their data.
 
     UserError where they are of different data or windows, or the data are no longer those of the training.
     """
     check_comparable(runs)
     source = runs[0].config.dataset
-    data = load(source) if data is None else data
+    data = load(source)
     if data.identity != runs[0].record["data_hash"]:
         raise UserError(
             f"{runs[0].folder}: trained on data {runs[0].record['data_hash'][:16]}, "

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def postprocessed(runs: Sequence[Run], methods: list[str], device: str = "cpu") -> tuple[dict[str, Any], int]:
+def postprocessed(runs: Sequence[Run], methods: list[str], device: str) -> tuple[dict[str, Any], int]:
     """Scores before and after each method with where they come from, and the data's step in minutes.
 
     Several runs are averaged first. Parameters are chosen on the validation part, by the scoring the first run's best

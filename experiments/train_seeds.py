@@ -12,15 +12,13 @@ from altformer.config import Config
 from altformer.errors import UserError
 from cluster.faults import kind_of_raised
 from cluster.preflight import check_out
-from cluster.work import Ended
 from experiments import provenance
+from experiments.bare_run import Trained, machine_of, note, tracked, train_alone, what_is_trained
 from experiments.cell import Cell, Record, finished_record, make_cell
 from experiments.cell_lock import refuse_trained
 from experiments.cells_together import run_together
-from experiments.garbage import collect_as_usual
 from experiments.scores_table import NOT_COMPARABLE, comparable, comparison_table
 from experiments.tracked_cell import work_of
-from experiments.train_command import Trained, machine_of, note, tracker_of, train_alone, what_is_trained
 
 
 def train_seeds(config: Config, seeds: Sequence[int], name: str, args: argparse.Namespace) -> int:
@@ -65,41 +63,28 @@ def _name(name: str, cell: Cell) -> str:
 
 def _train(cells: Sequence[Cell], data: Any, name: str, args: argparse.Namespace) -> dict[str, Record]:
     """Train the cells at once, each tracked as a run of its own; their records by hash."""
-    from experiments.signals import sigterm_raises
     from experiments.train_progress import SeedProgress, TrainProgress
 
     started_by = provenance.started_by()
     works = [work_of(cell, _name(name, cell), {"experiment": name}, started_by) for cell in cells]
-    tracker = tracker_of(args)
-    collect_as_usual()
-    progress = TrainProgress(cells[0].machine.device, cells[0].config.training, name)
-    contexts = [
-        SeedProgress(progress, cell.config.seed, partial(tracker.cell_epoch, work))
-        for cell, work in zip(cells, works, strict=True)
-    ]
     records: dict[str, Record] = {}
-    open_works = {work.key: work for work in works}
-    fate = Ended("interrupted")
-    for work in works:
-        tracker.cell_started(work)
     try:
-        with sigterm_raises(), progress:
-            for cell, record in run_together(cells, data, contexts, started_by, args.again):
-                records[cell.hash] = record
-                tracker.cell_ended(open_works.pop(cell.hash), Ended(record["status"], record))
+        with tracked(works, args) as (tracker, ended):
+            progress = TrainProgress(cells[0].machine.device, cells[0].config.training, name)
+            contexts = [
+                SeedProgress(progress, cell.config.seed, partial(tracker.cell_epoch, work))
+                for cell, work in zip(cells, works, strict=True)
+            ]
+            with progress:
+                for cell, record in run_together(cells, data, contexts, started_by, args.again):
+                    records[cell.hash] = record
+                    ended(cell, record)
     except Exception as error:
-        fate = Ended("failed", error=repr(error))
         if kind_of_raised(error) == "memory":
             raise UserError(
                 f"{len(cells)} seeds at once do not fit into memory: give fewer --seeds, or a smaller batch"
             ) from error
         raise
-    finally:
-        for work in open_works.values():
-            tracker.cell_ended(work, fate)
-        tracker.close()
-    if tracker.problem:
-        print(tracker.problem)
     return records
 
 

@@ -24,18 +24,18 @@ _READY_SECONDS = 30.0
 _LEAVE_SECONDS = 10.0
 
 
-def config(discovery: Path, scrape_seconds: int = SCRAPE_SECONDS) -> str:
-    """The configuration file's text: every address in Ray's file `discovery` is asked every `scrape_seconds`.
+def config(discovery: Path) -> str:
+    """The configuration file's text: every address in Ray's file `discovery` is asked every SCRAPE_SECONDS.
 
     Ray's metrics ask for no token, also where Ray itself does.
     """
     job = {
         "job_name": "ray",
-        "file_sd_configs": [{"files": [str(discovery)], "refresh_interval": f"{scrape_seconds}s"}],
+        "file_sd_configs": [{"files": [str(discovery)], "refresh_interval": f"{SCRAPE_SECONDS}s"}],
         # Three labels that are the same everywhere.
         "metric_relabel_configs": [{"action": "labeldrop", "regex": "otel_scope_.+"}],
     }
-    interval = f"{scrape_seconds}s"
+    interval = f"{SCRAPE_SECONDS}s"
     content = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": [job]}
     return yaml.safe_dump(content, sort_keys=False)
 
