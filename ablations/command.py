@@ -27,8 +27,8 @@ from ablations.surroundings import (
     with_options,
 )
 from altformer.errors import UserError
-from cluster.ahead import Ahead
 from cluster.budget import NO_BUDGET, Budget, Spent
+from cluster.connection import Ahead
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets

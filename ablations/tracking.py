@@ -13,7 +13,7 @@ from ablations.plan import Plan, PlannedCell
 from ablations.report_data import ReportData
 from ablations.tracked_report import report_files, report_metrics, report_tags, varied_params
 from cluster.tracking.location import resolve
-from cluster.tracking.no_tracker import Matrix, NoTracker
+from cluster.tracking.no_tracker import MatrixRun, NoTracker
 from cluster.tracking.tracker import Tracker
 from cluster.work import Listener, Work
 from experiments import provenance
@@ -133,7 +133,7 @@ def attach(plan: Plan, out: Path, files: Sequence[Artifact]) -> None:
         print(tracker.problem)
 
 
-def _parent(plan: Plan, started_by: Mapping[str, Any]) -> Matrix:
+def _parent(plan: Plan, started_by: Mapping[str, Any]) -> MatrixRun:
     """The run that stands for the matrix itself."""
     tags = {
         "matrix": plan.matrix.name,
@@ -148,7 +148,7 @@ def _parent(plan: Plan, started_by: Mapping[str, Any]) -> Matrix:
         "seeds": str(len({at.seed for at in plan.cells})),
     }
     name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
-    return Matrix(plan.folder.name, name, {"base": plan.matrix.base}, tags)
+    return MatrixRun(plan.folder.name, name, {"base": plan.matrix.base}, tags)
 
 
 def _seconds(time: str | None) -> float | None:

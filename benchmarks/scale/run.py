@@ -40,8 +40,7 @@ from cluster.metrics import Metrics
 from cluster.progress import Lines
 from cluster.tally import Tally
 from cluster.tracking.location import resolve
-from cluster.tracking.no_tracker import Matrix as MatrixRun
-from cluster.tracking.no_tracker import NoTracker
+from cluster.tracking.no_tracker import MatrixRun, NoTracker
 from cluster.tracking.tracker import Tracker
 from cluster.work import Listener, Outcome, Work
 from experiments.cell import Machine

@@ -20,7 +20,7 @@ PARENT = ""
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MatrixRun:
     """The parent run of a matrix: `key` identifies it from one start to the next, `name` is for people.
 
     MLflow never changes a param: what may differ between two starts of one matrix belongs into `tags`.

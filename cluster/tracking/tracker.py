@@ -22,7 +22,7 @@ from cluster.redaction import redacted
 from cluster.tracking.journal import Event, Journal
 from cluster.tracking.later import Later, safely
 from cluster.tracking.location import EXPERIMENT, StoreLocation
-from cluster.tracking.no_tracker import PARENT, Artifact, Artifacts, Matrix, NoTracker
+from cluster.tracking.no_tracker import PARENT, Artifact, Artifacts, MatrixRun, NoTracker
 from cluster.tracking.values import milliseconds, numbers
 from cluster.tracking.writer import REFUSED, Writer
 from cluster.work import Ended, Outcome, Work
@@ -49,7 +49,7 @@ class Tracker(NoTracker):
     def __init__(
         self,
         location: StoreLocation,
-        matrix: Matrix | None = None,
+        matrix: MatrixRun | None = None,
         *,
         final_metrics: Callable[[Mapping[str, Any]], Mapping[str, Any]] = numbers,
         cell_artifacts: Callable[[Work, str, Mapping[str, Any] | None], Iterable[Artifact]] = _no_artifacts,

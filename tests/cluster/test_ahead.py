@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from cluster.ahead import Ahead
+from cluster.connection import Ahead
 from cluster.errors import ClusterError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.tracking.location import resolve
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Outcome, Work
 from experiments.cli import main
@@ -25,7 +25,7 @@ def spooled(tmp_path: Path, monkeypatch: Any) -> Path:
         taken.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{taken.getsockname()[1]}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", away)
-    track = Tracker(resolve(tmp_path), Matrix("rates-1", "rates"))
+    track = Tracker(resolve(tmp_path), MatrixRun("rates-1", "rates"))
     track.matrix_started([WORK], 1)
     track.cell_started(WORK)
     track.cell_epoch(WORK, {"epoch": 1, "val_mae": 3.0})

@@ -18,7 +18,7 @@ from cluster.resources import Resources
 from cluster.runner import run_cells
 from cluster.scheduler import NoScheduler
 from cluster.tracking.location import resolve
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Listener, Work
 
@@ -111,7 +111,7 @@ def drive(out: Path, name: str) -> int:
     ]
     with (
         tempfile.TemporaryDirectory(prefix="ray-m", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        Tracker(resolve(out), Matrix(name, name)) as tracker,
+        Tracker(resolve(out), MatrixRun(name, name)) as tracker,
         connect("local", num_cpus=CELLS[name], temp_dir=folder, dashboard=False) as connection,
     ):
         run_cells(

@@ -21,12 +21,12 @@ import pytest
 
 from cluster.tracking.journal import Journal
 from cluster.tracking.location import StoreLocation, resolve
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.writer import replay
 from cluster.work import Ended, Outcome, Work
 
-MATRIX = Matrix("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave"})
+MATRIX = MatrixRun("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave"})
 PATIENCE = 120.0
 CELLS = [Work(f"hash-{k}", f"cell {k}", {}, {"lr": k}, {"seed": str(k)}) for k in range(3)]
 EPOCHS = 5
@@ -120,7 +120,7 @@ def test_the_next_start_replays_by_itself(
         with Tracker(location, MATRIX) as track:
             run_matrix(track)
     assert database.runs() == {}
-    with Tracker(location, Matrix("other", "other")) as track:
+    with Tracker(location, MatrixRun("other", "other")) as track:
         track.record_matrix(tags={"a": "b"})
         assert track.close(PATIENCE)
     assert database.runs() == {**ALL_FINISHED, "other": "FINISHED"}
@@ -176,7 +176,7 @@ def test_runs_of_a_killed_driver_are_ended_and_then_continued(
     run_matrix(killed, until)
     killed.flush(PATIENCE)
     abandon(killed)
-    with Tracker(location, Matrix("other", "other")) as track:  # any matrix ends what others left
+    with Tracker(location, MatrixRun("other", "other")) as track:  # any matrix ends what others left
         track.record_matrix(tags={"a": "b"})
         assert track.close(PATIENCE)
     assert "RUNNING" not in database.runs().values()
@@ -296,7 +296,7 @@ def test_a_driver_killed_at_any_moment_loses_nothing_it_said(tmp_path: Path, loc
         driver.send_signal(signal.SIGKILL)
         said += len(driver.stdout.read().splitlines())
         driver.wait(60)
-        with Tracker(location, Matrix("other", "other")) as track:
+        with Tracker(location, MatrixRun("other", "other")) as track:
             track.record_matrix(tags={"a": "b"})
             assert track.close(PATIENCE)
         rows = _Rows(tmp_path / "mlflow.db")
@@ -337,7 +337,7 @@ def _this_file(*arguments: object) -> subprocess.Popen[str]:
 
 def drive(out: str, name: str) -> None:
     """A matrix of forty cells."""
-    track = Tracker(resolve(Path(out)), Matrix(name, name))
+    track = Tracker(resolve(Path(out)), MatrixRun(name, name))
     for k in range(40):
         cell = Work(f"{name} {k}", f"{name} {k}", {})
         track.cell_started(cell)

@@ -15,13 +15,13 @@ import pytest
 from cluster.tracking.journal import Journal
 from cluster.tracking.later import Later
 from cluster.tracking.location import StoreLocation, resolve
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.values import why
 from cluster.tracking.writer import replay
 from cluster.work import Ended, Fault, Outcome, Work
 
-MATRIX = Matrix("depth-ab12", "depth", {"arms": 2})
+MATRIX = MatrixRun("depth-ab12", "depth", {"arms": 2})
 PATIENCE = 120.0
 A, B = (Work(f"hash-{name}", name, {}, {"lr": 1}) for name in "ab")
 DONE = Outcome({}, (), None, 1, 0.0)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.tracking.location import StoreLocation, resolve
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.values import clean_key
 from cluster.work import Ended, Outcome, Work
@@ -75,7 +75,7 @@ def test_a_matrix_through_a_server_that_dies_and_comes_back(server: Server, data
     cell = Work("k", "a <b> seed 0", {}, {**{f"p{k}": "ü" * 5000 for k in range(120)}, **awkward}, awkward)
     track = Tracker(
         resolve(tmp_path, server.uri),
-        Matrix("depth", "depth", tags={"note": "x"}),
+        MatrixRun("depth", "depth", tags={"note": "x"}),
         cell_artifacts=lambda *args: [(tmp_path / "config.yaml", "in/folder")],
     )
     track.matrix_started([cell], 1)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from cluster.tracking.location import StoreLocation
-from cluster.tracking.no_tracker import PARENT, Artifact, Matrix, NoTracker
+from cluster.tracking.no_tracker import PARENT, Artifact, MatrixRun, NoTracker
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.values import PARAM_LENGTH, TAG_LENGTH, clean_key
 from cluster.work import Ended, Outcome, Work
 
-MATRIX = Matrix("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave", "git_commit": "c0ffee"})
+MATRIX = MatrixRun("depth-ab12", "depth", {"arms": 2}, {"dataset": "wave", "git_commit": "c0ffee"})
 PATIENCE = 120.0  # seconds; the first contact imports MLflow, on a busy machine slowly
 
 
@@ -35,7 +35,7 @@ def only_test(result: Any) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key.startswith("test_")}
 
 
-def tracker(location: StoreLocation, matrix: Matrix | None = MATRIX, **more: Any) -> Tracker:
+def tracker(location: StoreLocation, matrix: MatrixRun | None = MATRIX, **more: Any) -> Tracker:
     return Tracker(location, matrix, final_metrics=only_test, **more)
 
 

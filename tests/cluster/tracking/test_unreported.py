@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.tracking.location import StoreLocation
-from cluster.tracking.no_tracker import Matrix
+from cluster.tracking.no_tracker import MatrixRun
 from cluster.tracking.tracker import Tracker
 from cluster.work import Ended, Work
 
-MATRIX = Matrix("depth-ab12", "depth", {"arms": 2})
+MATRIX = MatrixRun("depth-ab12", "depth", {"arms": 2})
 PATIENCE = 120.0
 EPOCHS = 5
 CURVE = [{"epoch": epoch, "val_mae": 1.0 / epoch} for epoch in range(1, EPOCHS + 1)]
