@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.evidence import CONTRADICTED, SUPPORTED, UNDECIDED, Evidence, untestable
-from ablations.numbers import difference
 from ablations.power import MIN_SEEDS
+from ablations.reports.numbers import difference
 from ablations.statistics import Comparison, compare_all
 from ablations.thresholds import of_threshold
 

@@ -88,8 +88,8 @@ def print_comparison(found: SideBySide) -> None:
 def verdict_text(found: SideBySide) -> str:
     """What the paired statistics say of B against A, or why they say nothing."""
     from ablations.arm_results import metric_name
-    from ablations.numbers import difference, p_value
     from ablations.power import MIN_SEEDS
+    from ablations.reports.numbers import difference, p_value
 
     statistics = found.statistics
     assert statistics is not None
@@ -118,7 +118,7 @@ def _row_json(row: MetricRow) -> dict[str, Any]:
 
 def _texts(row: MetricRow) -> tuple[str, ...]:
     from ablations.cells import MISSING
-    from ablations.numbers import signed, spread
+    from ablations.reports.numbers import signed, spread
 
     if row.column in ("params", "epochs", "best_epoch"):  # whole numbers; an interval would say nothing of them
         means = [MISSING if mean is None else f"{mean:,.9g}" for mean in (row.a.mean, row.b.mean)]

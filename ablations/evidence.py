@@ -10,7 +10,7 @@ from ablations.arms import Arm, varied_fields
 from ablations.cells import CellResult, by_seed
 from ablations.looks import alpha_of
 from ablations.matrix import Matrix
-from ablations.report_facts import RunInfo
+from ablations.reports.facts import RunInfo
 from ablations.statistics import Comparison
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "no difference shown"

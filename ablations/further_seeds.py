@@ -9,8 +9,8 @@ from ablations.early_stopping import Futility
 from ablations.folders import known_plan
 from ablations.looks import UNDECIDED
 from ablations.plan import Plan
-from ablations.report_data import build_report
-from ablations.report_facts import RunInfo
+from ablations.reports.data import build_report
+from ablations.reports.facts import RunInfo
 from altformer.errors import UserError
 
 STOPPED = "stopped"

@@ -9,11 +9,11 @@ from pathlib import Path
 from ablations.candidates import TUNING_SEED
 from ablations.cells import write_cells
 from ablations.folders import short_id
-from ablations.overview import Chapter, Cover, write_summary
-from ablations.paper_table import paper_table, write_paper_table
-from ablations.report_facts import provenance
-from ablations.report_files import write_report, write_tables
 from ablations.reported import TABLE, Reported, read_reported
+from ablations.reports.facts import provenance
+from ablations.reports.files import write_report, write_tables
+from ablations.reports.overview import Chapter, Cover, write_summary
+from ablations.reports.paper_table import paper_table, write_paper_table
 from altformer.errors import UserError
 
 NAMED = 3  # so many matrices give their names to the folder of the page over them

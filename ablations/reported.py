@@ -14,8 +14,8 @@ from ablations.arms import Arm
 from ablations.cells import CellResult, read_cells
 from ablations.folders import PLAN, PlanOnDisk, cells_folder
 from ablations.matrix import Matrix, restore_matrix
-from ablations.report_data import ReportData, build_report
-from ablations.report_facts import RunInfo
+from ablations.reports.data import ReportData, build_report
+from ablations.reports.facts import RunInfo
 from altformer.errors import UserError, unknown_name
 from altformer.files import write_json
 from experiments.cell import read_record

@@ -15,10 +15,10 @@ from ablations.further_seeds import looks_of, with_look
 from ablations.matrix_lock import only_writer
 from ablations.plan import Plan
 from ablations.power import MIN_SEEDS
-from ablations.report_data import ReportData, build_report
-from ablations.report_facts import RunInfo
-from ablations.report_files import write_report
 from ablations.reported import has_run, write_run
+from ablations.reports.data import ReportData, build_report
+from ablations.reports.facts import RunInfo
+from ablations.reports.files import write_report
 from ablations.tracking import MatrixTracker
 from altformer.errors import UserError
 from altformer.files import DiskFullError

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.folders import short_id
-from ablations.overview import write_overview
-from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
-from ablations.report_files import write_tables
+from ablations.reports.files import write_tables
+from ablations.reports.overview import write_overview
+from ablations.reports.paper_table import paper_table, write_paper_table
 from ablations.running import BUDGET_CODE, Finished, cannot_write, run_plan
 from ablations.tracking import attach
 from ablations.union import joins, make_union

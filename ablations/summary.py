@@ -17,7 +17,7 @@ from ablations.changed import reruns
 from ablations.estimate import Estimate
 from ablations.estimate_text import cell_time, expectation_lines, power_text
 from ablations.plan import Plan, PlannedCell
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
 from ablations.running import Finished, ended_early
 from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing

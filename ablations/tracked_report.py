@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.arms import Arm, varied_fields
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
 from cluster.work import Scalar
 from experiments.fields import leaf
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.plan import Plan, PlannedCell
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
 from ablations.tracked_report import report_files, report_metrics, report_tags, varied_params
 from cluster.tracking.location import resolve
 from cluster.tracking.no_tracker import MatrixRun, NoTracker

@@ -11,11 +11,11 @@ from typing import Any
 from ablations.arms import expand, spell
 from ablations.candidates import TUNING_SEED, Tuning, candidates, tuning, tuning_matrix
 from ablations.further_seeds import only_undecided, without_stopped
-from ablations.markdown import escape, table
 from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
+from ablations.reports.markdown_text import escape, table
 from ablations.running import Finished, run_plan
 from ablations.several import Group
 from altformer.data.traffic import TrafficData

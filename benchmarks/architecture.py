@@ -44,21 +44,22 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "matrix", "arms", "per_profile", "early_stopping", "claims",
     ),
     "the plan: cells, and which run": (
-        "planning", "plan", "earlier_plan", "union", "changed", "candidates", "tuned_arms", "further_seeds", "looks",
+        "planning", "plan", "union", "changed", "candidates", "tuned_arms", "further_seeds", "looks",
     ),
-    "the estimate and the budget": ("estimate", "estimate_text", "budget_options", "power"),
+    "the estimate and the budget": ("estimate", "estimate_text", "power"),
     "the run": (
         "running", "several", "trials", "contests", "events", "tracking", "tracked_report", "matrix_lock",
         "surroundings", "summary",
     ),
     "cells and their numbers": (
-        "cells", "arm_results", "statistics", "effects", "stopped_arms", "error_profiles", "statistics_table",
+        "cells", "arm_results", "statistics", "effects", "stopped_arms", "error_profiles",
     ),
     "verdicts on claims": ("claim_verdicts", "evidence", "thresholds", "published"),
     "the report": (
-        "report_data", "report_facts", "report_summary", "report_document", "report_sections", "report_files",
-        "report_markdown", "report_html", "report_latex", "plots", "plots_arms", "plots_profiles", "overview",
-        "paper_table", "blocks", "numbers", "markdown", "latex", "csv_text",
+        "reports/data", "reports/facts", "reports/summary", "reports/document", "reports/sections", "reports/blocks",
+        "reports/files", "reports/markdown", "reports/html", "reports/latex", "reports/statistics_table",
+        "reports/plots", "reports/plots_arms", "reports/plots_profiles", "reports/overview", "reports/paper_table",
+        "reports/numbers", "reports/markdown_text", "reports/latex_text",
     ),
     "what is on disk afterwards": (
         "folders", "reported", "rebuilding", "status", "leftovers", "comparison",
@@ -169,12 +170,14 @@ def _box(package: str, needs: set[str]) -> Iterator[str]:
 
 def modules_table() -> str:
     """The modules of ablations by noun, as links from the page."""
-    found = [path.stem for path in sorted((ROOT / "ablations").glob("*.py")) if path.stem != "__init__"]
+    package = ROOT / "ablations"
+    paths = [path for folder in (package, package / "reports") for path in sorted(folder.glob("[!_]*.py"))]
+    found = [path.relative_to(package).with_suffix("").as_posix() for path in paths]
     placed = {name for names in NOUNS.values() for name in names}
     nouns = {noun: [name for name in names if name in found] for noun, names in NOUNS.items()}
     nouns["others"] = [name for name in found if name not in placed]
     rows = [
-        f"| {noun} | {', '.join(f'[{name}](../ablations/{name}.py)' for name in names)} |"
+        f"| {noun} | {', '.join(f'[{Path(name).name}](../ablations/{name}.py)' for name in names)} |"
         for noun, names in nouns.items()
         if names
     ]

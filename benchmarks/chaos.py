@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from ablations.markdown import table
+from ablations.reports.markdown_text import table
 from altformer.files import write_text
 from tests.faults.harness import Matrix, same_results
 from tests.faults.local_cluster import LocalCluster, Node

@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from ablations.markdown import table
+from ablations.reports.markdown_text import table
 from altformer.files import write_text
 
 ROOT = Path(__file__).parents[1]

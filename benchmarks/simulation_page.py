@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.markdown import table
+from ablations.reports.markdown_text import table
 from altformer.files import write_text
 from experiments import provenance
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.accuracy.steps import AccuracyCampaign, Step, Task
-from ablations.numbers import number, spread
 from ablations.plan import PlannedCell
+from ablations.reports.numbers import number, spread
 from altformer.training.checkpoint import Curve, last_curve
 from experiments.cell import at_once
 from experiments.pace import cost_key

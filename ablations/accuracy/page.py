@@ -24,7 +24,7 @@ from ablations.accuracy.page_tables import (
 from ablations.accuracy.steps import AccuracyCampaign, Task
 from ablations.accuracy.tried import write_tried
 from ablations.cells import write_cells
-from ablations.markdown import code_block, escape
+from ablations.reports.markdown_text import code_block, escape
 from ablations.tuning.ledger import merge_ledgers
 from altformer.files import write_text
 

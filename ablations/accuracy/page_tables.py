@@ -9,10 +9,10 @@ from ablations.accuracy.plan import meets
 from ablations.accuracy.steps import AccuracyCampaign, Step, Task
 from ablations.cells import MISSING, by_seed
 from ablations.claims import PublishedModel
-from ablations.markdown import escape, table
 from ablations.matrix import load_matrix, matrix_file
-from ablations.numbers import difference, number, spread
 from ablations.power import MIN_SEEDS
+from ablations.reports.markdown_text import escape, table
+from ablations.reports.numbers import difference, number, spread
 from ablations.statistics import compare_all
 from ablations.tuning.campaign import field_names
 from experiments.cell import at_once

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.accuracy.page_tables import commit_of, hardware_of, status_of
 from ablations.accuracy.steps import AccuracyCampaign, Task
-from ablations.markdown import escape
+from ablations.reports.markdown_text import escape
 from ablations.tuning.campaign import field_names
 from altformer.files import write_text
 

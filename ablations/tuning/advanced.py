@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cells import MISSING
-from ablations.paper_table import paper_table, write_paper_table
 from ablations.plan import Plan
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
+from ablations.reports.paper_table import paper_table, write_paper_table
 from ablations.tuning.campaign import Campaign, StageArms, stage_arms, stage_plan, validation
 from ablations.tuning.choices import arms_table, unfinished
 from ablations.tuning.decision import Decision, best_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ablations.blocks import as_sentence
-from ablations.markdown import escape, table
+from ablations.reports.blocks import as_sentence
+from ablations.reports.markdown_text import escape, table
 from ablations.tuning.campaign import field_names
 from ablations.tuning.decision import Decision
 from ablations.tuning.goal_verdicts import goals_table

@@ -26,8 +26,8 @@ from ablations.events import FILE
 from ablations.matrix import Matrix, make_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.report_data import ReportData
-from ablations.report_files import write_report
+from ablations.reports.data import ReportData
+from ablations.reports.files import write_report
 from ablations.running import run_plan
 from ablations.several import make_group
 from ablations.status import status_of

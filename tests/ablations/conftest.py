@@ -14,9 +14,9 @@ from ablations.cells import CellResult
 from ablations.matrix import Matrix, load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.report_data import ReportData, build_report
-from ablations.report_facts import RunInfo
-from ablations.report_files import write_report, write_tables
+from ablations.reports.data import ReportData, build_report
+from ablations.reports.facts import RunInfo
+from ablations.reports.files import write_report, write_tables
 from ablations.running import run_plan
 from altformer.data.traffic import TrafficData
 from altformer.files import write_json

@@ -12,9 +12,9 @@ from ablations.arms import expand
 from ablations.cells import CellResult
 from ablations.claims import Claim
 from ablations.matrix import Matrix, load_matrix
-from ablations.report_data import build_report
-from ablations.report_facts import RunInfo
-from ablations.report_markdown import markdown
+from ablations.reports.data import build_report
+from ablations.reports.facts import RunInfo
+from ablations.reports.markdown import markdown
 from altformer.errors import UserError
 
 BASE = [3.010, 2.995, 3.004]

@@ -14,9 +14,9 @@ from ablations.arms import expand
 from ablations.cells import CellResult
 from ablations.effects import Effect, two_factor_effects, two_factors
 from ablations.matrix import Matrix
-from ablations.report_data import build_report
-from ablations.report_facts import RunInfo
-from ablations.report_markdown import markdown
+from ablations.reports.data import build_report
+from ablations.reports.facts import RunInfo
+from ablations.reports.markdown import markdown
 from ablations.statistics import holm
 
 

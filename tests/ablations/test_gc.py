@@ -17,7 +17,7 @@ from ablations.estimate_text import size
 from ablations.matrix import load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.report_files import write_tables
+from ablations.reports.files import write_tables
 from ablations.running import run_plan
 from altformer.data.traffic import TrafficData
 from altformer.files import write_json

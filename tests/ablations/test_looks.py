@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ablations.looks import next_seeds
-from ablations.report_markdown import markdown
+from ablations.reports.markdown import markdown
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

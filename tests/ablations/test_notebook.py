@@ -24,9 +24,9 @@ VALUES = {"name": "mine", "base": "simulated.yaml", "arms": ARMS, "baseline": "l
 
 @pytest.fixture
 def without_plots(monkeypatch: Any) -> None:
-    monkeypatch.setattr("ablations.report_files.draw_plots", lambda data, folder: {})
-    monkeypatch.setattr("ablations.plots.inline_svgs", lambda data: {}, raising=False)
-    monkeypatch.setattr("ablations.report_files.inline_svgs", lambda data: {}, raising=False)
+    monkeypatch.setattr("ablations.reports.files.draw_plots", lambda data, folder: {})
+    monkeypatch.setattr("ablations.reports.plots.inline_svgs", lambda data: {}, raising=False)
+    monkeypatch.setattr("ablations.reports.files.inline_svgs", lambda data: {}, raising=False)
 
 
 def test_a_matrix_comes_by_name_path_or_content(tmp_path: Path) -> None:

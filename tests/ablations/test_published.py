@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ablations.matrix import PACKAGE, load_matrix
-from ablations.report_markdown import markdown
+from ablations.reports.markdown import markdown
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

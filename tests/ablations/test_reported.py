@@ -14,8 +14,8 @@ import pytest
 from ablations.folders import find_matrix
 from ablations.matrix import load_matrix, matrix_file, restore_matrix, shipped_matrices
 from ablations.rebuilding import rebuild
-from ablations.report_facts import RunInfo
 from ablations.reported import read_reported, write_run
+from ablations.reports.facts import RunInfo
 from ablations.several import make_group, run_group
 from altformer.errors import UserError
 from experiments.cli import main
@@ -24,9 +24,9 @@ from experiments.cli import main
 @pytest.fixture
 def no_plots(monkeypatch: Any) -> None:
     """Reports without plots, which take most of the time and are tested elsewhere."""
-    monkeypatch.setattr("ablations.report_files.draw_plots", lambda data, folder: {})
-    monkeypatch.setattr("ablations.plots.inline_svgs", lambda data: {}, raising=False)
-    monkeypatch.setattr("ablations.report_files.inline_svgs", lambda data: {}, raising=False)
+    monkeypatch.setattr("ablations.reports.files.draw_plots", lambda data, folder: {})
+    monkeypatch.setattr("ablations.reports.plots.inline_svgs", lambda data: {}, raising=False)
+    monkeypatch.setattr("ablations.reports.files.inline_svgs", lambda data: {}, raising=False)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

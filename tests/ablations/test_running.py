@@ -61,7 +61,7 @@ def trained(monkeypatch: Any, make_record: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def no_plots(monkeypatch: Any) -> None:
-    monkeypatch.setattr("ablations.report_files.draw_plots", lambda data, folder: {})
+    monkeypatch.setattr("ablations.reports.files.draw_plots", lambda data, folder: {})
 
 
 @pytest.fixture

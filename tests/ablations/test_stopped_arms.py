@@ -9,7 +9,7 @@ import pytest
 
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
-from ablations.report_markdown import markdown
+from ablations.reports.markdown import markdown
 from ablations.stopped_arms import epochs_saved, scheduler_text, stopped_arm
 
 BASE = [3.010, 2.995, 3.004]

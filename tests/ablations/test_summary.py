@@ -16,8 +16,8 @@ from ablations.command import _run_groups
 from ablations.matrix import PACKAGE, load_matrix, shipped_matrices
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.report_data import build_report
-from ablations.report_facts import RunInfo
+from ablations.reports.data import build_report
+from ablations.reports.facts import RunInfo
 from ablations.running import Finished
 from ablations.several import FinishedGroup, Group, make_group
 from ablations.summary import print_finished, print_group

@@ -269,9 +269,9 @@ def test_several_data_sets_end_in_one_table(files, tmp_path, metr_la_dir, monkey
 
 def test_one_page_over_all_names_every_claim(files, tmp_path):
     """Kept apart from the run: the page needs only plans and reports."""
-    from ablations.overview import write_overview
-    from ablations.report_data import build_report
-    from ablations.report_facts import RunInfo
+    from ablations.reports.data import build_report
+    from ablations.reports.facts import RunInfo
+    from ablations.reports.overview import write_overview
     from ablations.running import Finished
 
     path = Path(files[0])

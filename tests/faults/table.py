@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ablations.markdown import table
+from ablations.reports.markdown_text import table
 from experiments import provenance
 
 TITLE = "Faults: nothing is lost"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ablations.report_files import write_tables
 from ablations.reported import read_reported
+from ablations.reports.files import write_tables
 from ablations.running import run_plan
 from ablations.tuning import advanced
 from ablations.tuning.campaign import Campaign, Winner, stage_arms

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.statistics_table import write_statistics
+from ablations.reports.statistics_table import write_statistics
 
 BASE = [3.010, 2.995, 3.004]
 WORSE = [3.110, 3.085, 3.101]

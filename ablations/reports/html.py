@@ -10,9 +10,9 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from ablations.blocks import Block, Code, Emphasis, Figures, Paragraph, Section, Span, Strong, Table
-from ablations.report_data import ReportData
-from ablations.report_document import document
+from ablations.reports.blocks import Block, Code, Emphasis, Figures, Paragraph, Section, Span, Strong, Table
+from ablations.reports.data import ReportData
+from ablations.reports.document import document
 
 HERE = Path(__file__).parent
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -24,7 +24,7 @@ def html(data: ReportData, plots: Mapping[str, str]) -> str:
     Its policy forbids any request, and any script but its own, which sorts tables; without scripts all can be read.
     """
     report = document(data, list(plots))
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     links = [f'<a href="#s{place}">{_line(section.title)}</a>' for place, section in enumerate(report.sections)]
     lines = [*_head(report.title, style, script), "<body>", f"<h1>{_line(report.title)}</h1>"]
     if report.marker:

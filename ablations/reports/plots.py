@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ablations import plots_arms, plots_profiles
-from ablations.plots_arms import Drawing
-from ablations.report_data import ReportData
+from ablations.reports import plots_arms, plots_profiles
+from ablations.reports.data import ReportData
+from ablations.reports.plots_arms import Drawing
 from experiments.figure import drawing
 
 FORMATS = ("png", "pdf")  # for Markdown and for LaTeX

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 
 from ablations.error_profiles import Band, ErrorProfiles
-from ablations.plots_arms import LEGEND, WIDTH, Drawing, Look, in_unit, looks
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
+from ablations.reports.plots_arms import LEGEND, WIDTH, Drawing, Look, in_unit, looks
 from altformer.data.traffic import MINUTES_PER_DAY
 from experiments.figure import COLOURS, REFERENCE, short
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.arm_results import metric_name
-from ablations.blocks import as_sentence
 from ablations.cells import MISSING
-from ablations.markdown import escape, inline, table
-from ablations.numbers import difference, spread
-from ablations.report_data import ReportData
-from ablations.report_facts import Facts
-from ablations.report_sections import judged_by
+from ablations.reports.blocks import as_sentence
+from ablations.reports.data import ReportData
+from ablations.reports.facts import Facts
+from ablations.reports.markdown_text import escape, inline, table
+from ablations.reports.numbers import difference, spread
+from ablations.reports.sections import judged_by
 from altformer.files import write_text
 from experiments.compose import profile_layer
 from experiments.fields import leaf

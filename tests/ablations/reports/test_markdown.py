@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from scipy import stats
 
-from ablations.markdown import code_block, escape, table
-from ablations.report_data import ReportData
-from ablations.report_files import write_report
-from ablations.report_markdown import markdown
+from ablations.reports.data import ReportData
+from ablations.reports.files import write_report
+from ablations.reports.markdown import markdown
+from ablations.reports.markdown_text import code_block, escape, table
 from experiments.scores_table import QUICK_NOTE
 
 BASE = [3.010, 2.995, 3.004]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ablations.arm_results import ArmResult, diverged, metric_name, unit_of
 from ablations.matrix import Matrix
-from ablations.numbers import difference
 from ablations.power import MIN_SEEDS
-from ablations.report_facts import RunInfo
+from ablations.reports.facts import RunInfo
+from ablations.reports.numbers import difference
 
 MOST_NAMED = 8  # arms of one verdict: more are counted, and named by the table
 

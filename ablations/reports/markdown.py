@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ablations.blocks import Block, Code, Figures, Paragraph
-from ablations.markdown import code_block, escape, inline, table
-from ablations.report_data import ReportData
-from ablations.report_document import document
+from ablations.reports.blocks import Block, Code, Figures, Paragraph
+from ablations.reports.data import ReportData
+from ablations.reports.document import document
+from ablations.reports.markdown_text import code_block, escape, inline, table
 
 
 def markdown(data: ReportData, plots: Mapping[str, str]) -> str:

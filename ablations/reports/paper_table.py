@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations import latex
 from ablations.arm_results import METRICS, column_of
-from ablations.blocks import as_sentence
 from ablations.cells import MISSING
-from ablations.markdown import escape, table
-from ablations.numbers import DECIMALS, spread
-from ablations.report_data import ReportData
+from ablations.reports import latex_text
+from ablations.reports.blocks import as_sentence
+from ablations.reports.data import ReportData
+from ablations.reports.markdown_text import escape, table
+from ablations.reports.numbers import DECIMALS, spread
 from ablations.statistics import Summary
 from altformer.files import write_text
 from experiments.csv_text import csv_text, defused
@@ -115,24 +115,24 @@ def _latex_lines(data: PaperTable) -> Iterator[str]:
         yield f"% {data.marker}"
     yield f"\\begin{{tabular}}{{ll{'r' * len(data.steps) * len(METRICS)}}}"
     yield r"\toprule"
-    groups = [f"\\multicolumn{{{len(METRICS)}}}{{c}}{{{latex.escape(label)}}}" for _, label in data.steps]
+    groups = [f"\\multicolumn{{{len(METRICS)}}}{{c}}{{{latex_text.escape(label)}}}" for _, label in data.steps]
     yield " & ".join(["", "", *groups]) + r" \\"
     starts = range(3, 3 + len(METRICS) * len(data.steps), len(METRICS))
     yield " ".join(f"\\cmidrule(lr){{{start}-{start + len(METRICS) - 1}}}" for start in starts)
-    metrics = [latex.escape(NAMES[metric]) for _ in data.steps for metric in METRICS]
+    metrics = [latex_text.escape(NAMES[metric]) for _ in data.steps for metric in METRICS]
     yield " & ".join(["Data set", "Arm", *metrics]) + r" \\"
     before = None
     for row in data.rows:
         if row.dataset != before:
             yield r"\midrule"
-        name = latex.escape(row.dataset) if row.dataset != before else ""
+        name = latex_text.escape(row.dataset) if row.dataset != before else ""
         numbers = [MISSING if text == MISSING else f"${text}$".replace("±", r"\pm") for text in _texts(row, data)]
-        yield " & ".join([name, latex.escape(row.arm), *numbers]) + r" \\"
+        yield " & ".join([name, latex_text.escape(row.arm), *numbers]) + r" \\"
         before = row.dataset
     if data.marker:
         width = 2 + len(METRICS) * len(data.steps)
         yield r"\midrule"
-        yield f"\\multicolumn{{{width}}}{{l}}{{{latex.escape(data.marker)}}} \\\\"
+        yield f"\\multicolumn{{{width}}}{{l}}{{{latex_text.escape(data.marker)}}} \\\\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
 

@@ -6,12 +6,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ablations.arm_results import ArmResult, metric_name, unit_of
-from ablations.blocks import Block, Code, Emphasis, Paragraph, Section, Span, Strong, as_sentence, paragraph, table
 from ablations.cells import MISSING
-from ablations.numbers import difference, number, p_value, signed, spread
 from ablations.power import MIN_SEEDS
 from ablations.published import PublishedRow
-from ablations.report_data import ReportData
+from ablations.reports.blocks import (
+    Block,
+    Code,
+    Emphasis,
+    Paragraph,
+    Section,
+    Span,
+    Strong,
+    as_sentence,
+    paragraph,
+    table,
+)
+from ablations.reports.data import ReportData
+from ablations.reports.numbers import difference, number, p_value, signed, spread
 from ablations.statistics import WILCOXON_MIN, WILCOXON_NOTE, Comparison
 from ablations.stopped_arms import StoppedArm
 

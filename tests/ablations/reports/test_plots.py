@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ablations import plots, plots_arms
 from ablations.error_profiles import Band, ErrorProfiles
-from ablations.plots import draw_plots, inline_svgs
+from ablations.reports import plots, plots_arms
+from ablations.reports.plots import draw_plots, inline_svgs
 from experiments.figure import drawing
 
 BASE = [3.010, 2.995, 3.004]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ablations.arm_results import ArmResult, column_of, metric_name, unit_of
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
 from experiments.figure import COLOURS, LINES, MARKERS, QUIET, REFERENCE, distinct, short
 
 WIDTH = 7.0  # inches, a text width

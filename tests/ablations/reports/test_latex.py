@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.blocks import Table
-from ablations.latex import broken, cell, code, escape
-from ablations.report_document import document
-from ablations.report_files import write_report, write_tables
-from ablations.report_latex import latex
+from ablations.reports.blocks import Table
+from ablations.reports.document import document
+from ablations.reports.files import write_report, write_tables
+from ablations.reports.latex import latex
+from ablations.reports.latex_text import broken, cell, code, escape
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

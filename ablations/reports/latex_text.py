@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from ablations.blocks import Emphasis, Span, Strong
+from ablations.reports.blocks import Emphasis, Span, Strong
 
 LONG_WORD = 16  # letters
 PART = 8  # letters between two places to break it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ablations.blocks import Emphasis, Span, Strong
+from ablations.reports.blocks import Emphasis, Span, Strong
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;", "`": "&#96;", "$": "&#36;"}
 _SPECIAL = re.compile(r"[&<>|\\`$]|([*_\[\]~#!])")

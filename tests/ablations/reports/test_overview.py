@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ablations.overview import Chapter, Cover, write_summary
+from ablations.reports.overview import Chapter, Cover, write_summary
 
 BASE = [3.010, 2.995, 3.004]
 

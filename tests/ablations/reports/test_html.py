@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.blocks import Table
-from ablations.plots import inline_svgs
-from ablations.report_document import document
-from ablations.report_files import write_report
-from ablations.report_html import _table, html, sort_value
+from ablations.reports.blocks import Table
+from ablations.reports.document import document
+from ablations.reports.files import write_report
+from ablations.reports.html import _table, html, sort_value
+from ablations.reports.plots import inline_svgs
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

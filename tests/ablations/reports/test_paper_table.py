@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.paper_table import as_csv, as_latex, as_markdown, paper_table, write_paper_table
+from ablations.reports.paper_table import as_csv, as_latex, as_markdown, paper_table, write_paper_table
 
 BASE = [3.010, 2.995, 3.004]
 BETTER = [2.951, 2.938, 2.944]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ablations.arm_results import METRICS, ArmResult, column_of, metric_name, unit_of
-from ablations.blocks import (
+from ablations.cells import MISSING
+from ablations.power import ALPHA
+from ablations.reports.blocks import (
     Block,
     Code,
     Document,
@@ -19,11 +21,9 @@ from ablations.blocks import (
     paragraph,
     table,
 )
-from ablations.cells import MISSING
-from ablations.numbers import DECIMALS, difference, interval, p_value, spread
-from ablations.power import ALPHA
-from ablations.report_data import ReportData
-from ablations.report_sections import (
+from ablations.reports.data import ReportData
+from ablations.reports.numbers import DECIMALS, difference, interval, p_value, spread
+from ablations.reports.sections import (
     claims_section,
     effects_section,
     looks_section,

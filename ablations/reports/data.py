@@ -17,7 +17,7 @@ from ablations.looks import Looks, alpha_of, looks_at
 from ablations.matrix import Matrix
 from ablations.power import power_line
 from ablations.published import PublishedRow, beside_published
-from ablations.report_facts import (
+from ablations.reports.facts import (
     Facts,
     RunInfo,
     Unfinished,
@@ -27,7 +27,7 @@ from ablations.report_facts import (
     unfinished,
     warnings,
 )
-from ablations.report_summary import best_arm, seeds_note, summary
+from ablations.reports.summary import best_arm, seeds_note, summary
 from ablations.stopped_arms import scheduler_text
 from experiments.scores_table import QUICK_NOTE
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ablations.plots import draw_plots, inline_svgs
-from ablations.report_data import ReportData
-from ablations.report_html import html
-from ablations.report_latex import latex
-from ablations.report_markdown import markdown
-from ablations.statistics_table import write_statistics
+from ablations.reports.data import ReportData
+from ablations.reports.html import html
+from ablations.reports.latex import latex
+from ablations.reports.markdown import markdown
+from ablations.reports.plots import draw_plots, inline_svgs
+from ablations.reports.statistics_table import write_statistics
 from altformer.files import write_text
 
 

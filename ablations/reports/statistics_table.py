@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.arm_results import ArmResult, column_of
 from ablations.cells import MISSING
-from ablations.report_data import ReportData
+from ablations.reports.data import ReportData
 from ablations.statistics import Comparison, Summary
 from altformer.files import write_text
 from experiments.csv_text import csv_text, defused

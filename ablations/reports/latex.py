@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from ablations.blocks import Block, Code, Figures, Paragraph, Table
-from ablations.latex import broken, cell, code, escape, inline, row
-from ablations.report_data import ReportData
-from ablations.report_document import document
+from ablations.reports.blocks import Block, Code, Figures, Paragraph, Table
+from ablations.reports.data import ReportData
+from ablations.reports.document import document
+from ablations.reports.latex_text import broken, cell, code, escape, inline, row
 
 Thing = TypeVar("Thing")
 

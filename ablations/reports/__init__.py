@@ -1,0 +1,1 @@
+"""What a matrix found, for readers: its content as plain data, and the files that lay it out."""
