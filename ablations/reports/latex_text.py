@@ -70,7 +70,7 @@ def inline(spans: Iterable[Span]) -> str:
 
 def code(line: str) -> str:
     """A line in typewriter letters that may be broken after any of its marks, as paths and commands must."""
-    words = [re.sub(r"([/=,:.]|\\_|-(?:\{\})?)", r"\1\\allowbreak{}", escape(word)) for word in line.split()]
+    words = [re.sub(r"([/=,:.]|\\_|(?<!\$)-(?:\{\})?)", r"\1\\allowbreak{}", escape(word)) for word in line.split()]
     return rf"\texttt{{{' '.join(words)}}}"
 
 

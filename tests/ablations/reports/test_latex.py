@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ablations.reports.blocks import Table
@@ -97,6 +97,7 @@ SAFE = re.compile(
 
 
 @given(st.text())
+@example("a−b")
 def test_nothing_of_a_text_is_a_command(text: str) -> None:
     for shown in (escape(text), cell(text, number=True), broken(text), code(text)[len(r"\texttt{") : -1]):
         plain = shown.replace("``", "").replace("`", "")  # typographic quotes are set from ticks
