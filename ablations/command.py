@@ -115,7 +115,7 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
 
 def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
     """Say which candidates each arm has, and that the comparison's cells are known only after them."""
-    from ablations.summary import print_plan
+    from ablations.terminal import print_plan
 
     for draft in drafts:
         if not draft.is_tuned:
@@ -135,7 +135,7 @@ def _tune(
 
     None for a budget: that was cut short, and there is no comparison now.
     """
-    from ablations.summary import print_end
+    from ablations.terminal import print_end
     from ablations.tuned_arms import run_tuning
 
     expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
@@ -164,7 +164,7 @@ def _announced(
     from ablations.changed import refuse_changed
     from ablations.estimate import estimate, with_estimate
     from ablations.matrix_lock import refuse_running
-    from ablations.summary import print_group
+    from ablations.terminal import print_group
 
     resources = groups[0].plans[0].matrix.resources
     at_once, gpus = slots(resources, connection), trial_gpus(resources, connection)
@@ -194,7 +194,7 @@ def _run_groups(
 ) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
     from ablations.several import run_group
-    from ablations.summary import print_finished
+    from ablations.terminal import print_finished
 
     finished: list[Any] = []
     for place, group in enumerate(groups, 1):

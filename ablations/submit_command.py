@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import command
-from ablations.matrix import ALL, PACKAGE, load_matrices, matrix_file, matrix_files
+from ablations.matrix import ALL, PACKAGE, Matrix, load_matrices, matrix_file, matrix_files
+from ablations.surroundings import given_budget, given_seeds, with_options
+from altformer.data.config import DatasetConfig
 from altformer.errors import UserError
 from experiments.cli import COMMANDS
+from experiments.compose import PROFILES, parse_setting
+from experiments.dataset_choice import AT_HAND, choose_datasets
 from experiments.logs_command import ADDRESS, attached_again, find_jobs, follow_job
 
 if TYPE_CHECKING:
     from cluster.job_upload import Upload
     from cluster.jobs import Jobs
 
+AUTO = "auto"  # like at-hand, a data set that only the cluster knows
 NOT_SENT = "Ray writes what a job is sent into its logs; set it where the cluster's head is started"
 
 
@@ -70,20 +75,19 @@ def add_submission(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, upload, submit, follow; the job's exit code, 130 / 143 where the following is ended, 2 for a mistake."""
     from ablations.job_project import name_there
-    from ablations.submission_check import check
 
     def names(upload: Upload | None) -> list[str]:
         return [given if given == ALL else name_there(matrix_file(given), PACKAGE, upload) for given in args.files]
 
     matrices = load_matrices(args.files)
-    checked = check(matrices, args)
+    dataset, data = _checked(matrices, args)
     asked = Asked(
         command="ablate",
         names=names,
         files=matrix_files(args.files),
-        data=checked.files,
+        data=data,
         title=ALL if ALL in args.files else matrices[0].slug if len(matrices) == 1 else "several",
-        dataset=checked.dataset,
+        dataset=dataset,
         metadata={"matrix": ", ".join(matrix.name for matrix in matrices)},
     )
     return submit(asked, args)
@@ -180,6 +184,42 @@ def given_environment(args: argparse.Namespace) -> dict[str, str]:
 def job_id_of(name: str, dataset: str, at: time.struct_time) -> str:
     """A readable id, as ``depth-METR-LA-20260131-173000``."""
     return f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', dataset)[:40]}-{time.strftime('%Y%m%d-%H%M%S', at)}"
+
+
+def _checked(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[str, Sequence[Path]]:
+    """The name of the data set, for people, and the user's own data files, with every arm resolved.
+
+    What can be known to be wrong without the cluster's machines and data is a UserError, as ``altformer ablate`` raises
+    it. With the profile ``auto`` the arms must be right in every profile.
+    """
+    from ablations.arms import expand
+    from ablations.planning import configurations
+
+    given_budget(args)
+    given_seeds(args)
+    settings = dict(map(parse_setting, args.set))
+    datasets = _datasets(args.dataset)
+    found: list[DatasetConfig] = []
+    for written in matrices:
+        matrix = with_options(written, args)
+        for profile in PROFILES if args.profile == "auto" else [args.profile]:
+            settled = matrix.of(profile)
+            for dataset in datasets:
+                configs = configurations(settled, expand(settled), dataset, profile, settings)
+                found.append(next(iter(configs.values())).dataset)  # no arm has one of its own
+    names = {one.name or "own-data" for one in found} if args.dataset not in (AUTO, AT_HAND) else {args.dataset}
+    files = dict.fromkeys(path for one in found for path in (one.path, one.graph) if path is not None)
+    return names.pop() if len(names) == 1 else "several", tuple(files)
+
+
+def _datasets(text: str | None) -> list[str | None]:
+    """The data sets that can be named here; None stands for the base experiment's own."""
+    if text is None:
+        return [None]
+    names = [name.strip() for name in text.split(",")]
+    known = [name for name in names if name not in (AUTO, AT_HAND)]
+    chosen: list[str | None] = [name for name, _ in choose_datasets(",".join(known))] if known else []
+    return chosen if len(known) == len(names) else [None, *chosen]
 
 
 def _commit(upload: Upload | None) -> str | None:

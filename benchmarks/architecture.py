@@ -49,17 +49,17 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "the estimate and the budget": ("estimate", "estimate_text", "power"),
     "the run": (
         "running", "several", "trials", "contests", "events", "tracking", "tracked_report", "matrix_lock",
-        "surroundings", "summary",
+        "surroundings", "terminal",
     ),
     "cells and their numbers": (
         "cells", "arm_results", "statistics", "effects", "stopped_arms", "error_profiles",
     ),
-    "verdicts on claims": ("claim_verdicts", "evidence", "thresholds", "published"),
+    "verdicts on claims": ("claim_verdicts", "evidence", "thresholds"),
     "the report": (
         "reports/data", "reports/facts", "reports/summary", "reports/document", "reports/sections", "reports/blocks",
         "reports/files", "reports/markdown", "reports/html", "reports/latex", "reports/statistics_table",
         "reports/plots", "reports/plots_arms", "reports/plots_profiles", "reports/overview", "reports/paper_table",
-        "reports/numbers", "reports/markdown_text", "reports/latex_text",
+        "reports/published", "reports/numbers", "reports/markdown_text", "reports/latex_text",
     ),
     "what is on disk afterwards": (
         "folders", "reported", "rebuilding", "status", "leftovers", "comparison",
@@ -68,10 +68,10 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "command", "report_command", "compare_command", "promote_command", "status_command", "gc_command", "notebook",
     ),
     "a project of one's own: its files, and what an editor and a shell know of them": (
-        "init_command", "schema_command", "file_schemas", "completion_command", "completion",
+        "init_command", "schema_command", "completion_command",
     ),
     "jobs on a cluster that is elsewhere": (
-        "submit_command", "submission_check", "job_project", "job_status",
+        "submit_command", "job_project", "job_status",
     ),
 }  # fmt: skip
 

@@ -16,7 +16,6 @@ from ablations.evidence import gather
 from ablations.looks import Looks, alpha_of, looks_at
 from ablations.matrix import Matrix
 from ablations.power import power_line
-from ablations.published import PublishedRow, beside_published
 from ablations.reports.facts import (
     Facts,
     RunInfo,
@@ -27,6 +26,7 @@ from ablations.reports.facts import (
     unfinished,
     warnings,
 )
+from ablations.reports.published import PublishedRow, beside_published
 from ablations.reports.summary import best_arm, seeds_note, summary
 from ablations.stopped_arms import scheduler_text
 from experiments.scores_table import QUICK_NOTE

@@ -8,7 +8,6 @@ from dataclasses import replace
 from ablations.arm_results import ArmResult, metric_name, unit_of
 from ablations.cells import MISSING
 from ablations.power import MIN_SEEDS
-from ablations.published import PublishedRow
 from ablations.reports.blocks import (
     Block,
     Code,
@@ -23,6 +22,7 @@ from ablations.reports.blocks import (
 )
 from ablations.reports.data import ReportData
 from ablations.reports.numbers import difference, number, p_value, signed, spread
+from ablations.reports.published import PublishedRow
 from ablations.statistics import WILCOXON_MIN, WILCOXON_NOTE, Comparison
 from ablations.stopped_arms import StoppedArm
 

@@ -112,7 +112,7 @@ class Session:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
         from ablations.changed import refuse_changed
         from ablations.running import run_plan
-        from ablations.summary import print_plan, print_result
+        from ablations.terminal import print_plan, print_result
 
         plan = replace(plan, matrix=self._with_retries(plan.matrix))
         if self._args.strict:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ablations.plan import Plan
 from ablations.running import Finished
-from ablations.summary import print_plan
+from ablations.terminal import print_plan
 from ablations.tuning.advanced import chosen_datasets, winner_plan
 from ablations.tuning.campaign import Campaign, Settings, Winner, stage_arms
 from ablations.tuning.choices import arms_plan, grid_drafts, search_plan, tpe_search

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ablations.submission_check import AUTO
-from ablations.submit_command import Asked, add_submission, submit
+from ablations.submit_command import AUTO, Asked, add_submission, submit
 from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
 from ablations.tuning.plan import Tuning, load_tuning

@@ -12,7 +12,7 @@ from ablations.changed import refuse_changed, reruns
 from ablations.matrix import load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.summary import print_plan
+from ablations.terminal import print_plan
 from altformer.errors import UserError
 from altformer.files import write_json
 from experiments import cell

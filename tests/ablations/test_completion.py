@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from ablations.completion import completions
-from ablations.completion_command import SHELLS, script
+from ablations.completion_command import SHELLS, completions, script
 from experiments.cli import COMMANDS, load_command, main
 
 CASES = [

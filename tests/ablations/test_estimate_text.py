@@ -15,7 +15,7 @@ from ablations.matrix import load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
 from ablations.several import Group
-from ablations.summary import print_end, print_group
+from ablations.terminal import print_end, print_group
 from cluster.budget import Budget
 from cluster.work import Ended, Outcome
 from experiments.cell import Machine

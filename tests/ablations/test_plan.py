@@ -11,7 +11,7 @@ import pytest
 from ablations.folders import short_id
 from ablations.matrix import load_matrix
 from ablations.planning import compose_with, make_plan
-from ablations.summary import print_plan
+from ablations.terminal import print_plan
 from altformer.errors import UserError
 from experiments.cell import Machine, write_failure
 from experiments.provenance import versions

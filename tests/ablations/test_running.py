@@ -14,7 +14,7 @@ import pytest
 from ablations.plan import Plan
 from ablations.running import Finished, run_plan
 from ablations.several import FinishedGroup, Group, make_group, run_group
-from ablations.summary import print_finished
+from ablations.terminal import print_finished
 from ablations.trials import FailureRecords, Trained
 from altformer.files import write_json
 from cluster.connection import Connection

@@ -15,7 +15,7 @@ from ablations.accuracy.plan import load_plan
 from ablations.arms import expand
 from ablations.matrix import PACKAGE as MATRICES
 from ablations.matrix import load_matrix
-from ablations.schema_command import KINDS, schema_text
+from ablations.schema_command import SCHEMAS, schema_text
 from ablations.tuning.plan import load_tuning
 from altformer.errors import UserError
 from experiments.cli import main
@@ -130,7 +130,7 @@ def test_mistakes_are_found_by_both(kind, text, tmp_path):
 
 
 def test_the_command_prints_one_and_names_the_kinds(capsys):
-    for kind in KINDS:
+    for kind in SCHEMAS:
         assert main(["schema", kind]) == 0
         assert json.loads(capsys.readouterr().out) == schema(kind).schema
     assert main(["schema", "matrx"]) == 2

@@ -12,7 +12,7 @@ import pytest
 from ablations.matrix import load_matrix, matrix_files
 from ablations.planning import make_plan
 from ablations.several import make_group
-from ablations.summary import print_group
+from ablations.terminal import print_group
 from ablations.union import make_union, shared_cells
 from altformer.errors import UserError
 from experiments.cell import Machine, write_failure

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ablations.arm_results import column_of
 from ablations.claims import PublishedModel
 from ablations.statistics import Summary
-
-MAE_COLUMN = {"all": "test_mae"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def beside_published(
 
     ``metrics`` are the summaries by arm and column of cells.csv; an arm that is not among them has no numbers of ours.
     """
-    columns = [*(MAE_COLUMN.get(step, f"test_mae_{step}") for step in steps), "test_rmse", "test_mape"]
+    columns = [*(column_of("mae", step) for step in steps), "test_rmse", "test_mape"]
 
     def ours(arm: str) -> tuple[Summary, ...]:
         return tuple(metrics[arm][column] for column in columns)

@@ -1,4 +1,4 @@
-"""What `altformer ablate` says before and after a matrix."""
+"""What `altformer ablate` says on the terminal before and after a matrix."""
 
 from __future__ import annotations
 

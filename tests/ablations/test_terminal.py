@@ -20,7 +20,7 @@ from ablations.reports.data import build_report
 from ablations.reports.facts import RunInfo
 from ablations.running import Finished
 from ablations.several import FinishedGroup, Group, make_group
-from ablations.summary import print_finished, print_group
+from ablations.terminal import print_finished, print_group
 from experiments.cell import Machine, write_failure
 from experiments.cli import main
 
