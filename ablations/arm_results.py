@@ -52,6 +52,16 @@ class ArmResult:
         """Number of seeds in the matrix."""
         return sum(self.statuses.values())
 
+    @property
+    def seeds_text(self) -> str:
+        """The seeds that are done, and of how many where others are not."""
+        return str(self.done) if self.done == self.planned else f"{self.done} of {self.planned}"
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict with its note."""
+        return f"{self.verdict} ({self.note})" if self.note else self.verdict
+
 
 def column_of(metric: str, step: str) -> str:
     """The test column of a metric at a step as in the records: ``mae``, ``3`` -> ``test_mae_3``."""
@@ -126,7 +136,11 @@ def alias_results(
         pair = {alias: cells[row.of], row.against: cells[row.against]}
         comparison = compared(matrix, pair, row.against, matrix.reported).get(alias)
         both = [(name, named[name]) for name in (row.of, row.against)]
-        trouble = [f"{name}: {note}" for name, arm in both if (note := diverged(arm) or _where_stopped(arm))]
+        trouble = [
+            f"{name}: {note}"
+            for name, arm in both
+            if (note := diverged(arm) or (arm.stopped.where if arm.stopped else ""))
+        ]
         notes = [f"{row.of} against {row.against}", *trouble, _comparison_note(comparison, matrix, unit)]
         found.append(
             replace(
@@ -158,10 +172,6 @@ def diverged(arm: ArmResult) -> str:
     """How many seeds of an arm diverged, in words: the rest is a selection. Empty for none."""
     count = arm.statuses.get("diverged", 0)
     return f"{count} of {arm.planned} seeds diverged" if count else ""
-
-
-def _where_stopped(arm: ArmResult) -> str:
-    return arm.stopped.where if arm.stopped else ""
 
 
 def _verdict(arm: Arm, statuses: Mapping[str, int], comparison: Comparison | None, stopped: StoppedArm | None) -> str:

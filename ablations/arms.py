@@ -126,20 +126,25 @@ def refuse_other_data(arms: Iterable[Arm]) -> None:
 
 def spell(settings: Mapping[str, Any], between: str = ",") -> str:
     """Settings in short, by leaf name: ``lr=0.001,dropout=0.1``."""
-    return between.join(f"{leaf(path)}={_text(value)}" for path, value in settings.items())
+    return between.join(f"{leaf(path)}={spell_value(value)}" for path, value in settings.items())
 
 
-Draft = tuple[str, dict[str, Any], str]
+def spell_value(value: Any) -> str:
+    """A value as names of arms have it: text as it is, else as in JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _grid_arms(matrix: Matrix) -> Iterator[Draft]:
+_Draft = tuple[str, dict[str, Any], str]
+
+
+def _grid_arms(matrix: Matrix) -> Iterator[_Draft]:
     for index, block in enumerate(matrix.grid):
         for values in itertools.product(*block.values()):
             settings = dict(zip(block, values, strict=True))
             yield _label(matrix, settings), settings, matrix.where("grid", str(index))
 
 
-def _zip_arms(matrix: Matrix) -> Iterator[Draft]:
+def _zip_arms(matrix: Matrix) -> Iterator[_Draft]:
     for index, block in enumerate(matrix.zip):
         where = matrix.where("zip", str(index))
         lengths = {field: len(values) for field, values in block.items()}
@@ -151,7 +156,7 @@ def _zip_arms(matrix: Matrix) -> Iterator[Draft]:
             yield _label(matrix, settings), settings, where
 
 
-def _named_arms(matrix: Matrix) -> Iterator[Draft]:
+def _named_arms(matrix: Matrix) -> Iterator[_Draft]:
     for name, settings in matrix.arms.items():
         if not name.strip():
             raise UserError(f"{matrix.where('arms', name)}: an arm needs a name, got {name!r}")
@@ -160,7 +165,7 @@ def _named_arms(matrix: Matrix) -> Iterator[Draft]:
 
 def _label(matrix: Matrix, settings: Mapping[str, Any]) -> str:
     """The arm's name from its values: by the template where it has all fields of it, else ``field=value,...``."""
-    leaves = {leaf(path): _text(value) for path, value in settings.items()}
+    leaves = {leaf(path): spell_value(value) for path, value in settings.items()}
     fields = _label_fields(matrix)
     if matrix.labels and fields <= leaves.keys():
         return matrix.labels.format(**leaves)
@@ -258,7 +263,7 @@ def _refuse_bad_tuning(matrix: Matrix, arms: Sequence[Arm]) -> None:
 
 
 def _refuse_value_twice(values: Any, place: str) -> None:
-    spelled = [_text(value) for value in values] if isinstance(values, list) else []  # else: one for each profile
+    spelled = [spell_value(value) for value in values] if isinstance(values, list) else []  # else: one for each profile
     for value in spelled:
         if spelled.count(value) > 1:
             raise UserError(f"{place}: the value {value} is given twice")
@@ -267,7 +272,3 @@ def _refuse_value_twice(values: Any, place: str) -> None:
 def _canonical(arm: Arm) -> str:
     """Equal for equal settings, whatever their order and whether fields are named by leaf or by path."""
     return json.dumps(fields_of(arm.settings, arm.where), sort_keys=True, default=str)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.arms import Arm, expand, spell
+from ablations.arms import Arm, expand, spell, spell_value
 from ablations.cells import CellResult
 from ablations.matrix import Matrix
 from experiments.fields import leaf
@@ -44,7 +44,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuned:
     """What was tried for each arm, and the choice that follows from it."""
 
     objective: str
@@ -84,7 +84,7 @@ class Tuning:
         for field, values in self.lists.items():
             ends = _ends(values)
             at_end = [
-                f"{arm} ({_shown(best.values[field])})"
+                f"{arm} ({spell_value(best.values[field])})"
                 for arm in self.tried
                 if (best := self.best(arm)) is not None and best.values[field] in ends
             ]
@@ -148,7 +148,7 @@ def tuning_matrix(matrix: Matrix) -> Matrix:
     )
 
 
-def tuning(matrix: Matrix, arms: Sequence[Arm], results: Mapping[str, CellResult]) -> Tuning:
+def choose_values(matrix: Matrix, arms: Sequence[Arm], results: Mapping[str, CellResult]) -> Tuned:
     """The choice for the arms of a settled matrix, from the cells of the candidates by name, as far as they have run.
 
     Pure: the same records make the same choice.
@@ -158,7 +158,7 @@ def tuning(matrix: Matrix, arms: Sequence[Arm], results: Mapping[str, CellResult
         cell = results[one.name]
         value = cell.value(matrix.objective) if cell.status == "done" else None
         tried[one.arm].append(Tried(one.values, cell.cell_hash, cell.status, value))
-    return Tuning(matrix.objective, matrix.tune_per_arm, tried)
+    return Tuned(matrix.objective, matrix.tune_per_arm, tried)
 
 
 def _ends(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -168,8 +168,4 @@ def _ends(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    return f"[{', '.join(map(_shown, values))}]"
-
-
-def _shown(value: Any) -> str:
-    return spell({"": value})[1:]
+    return f"[{', '.join(map(spell_value, values))}]"

@@ -12,6 +12,7 @@ from typing import Any
 from altformer.files import write_text
 from experiments.csv_text import armed, csv_text, defused
 
+TABLE = "cells.csv"
 MISSING = "-"
 COLUMNS = (
     "arm",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,15 @@ class Rerun:
     why: str
 
     def __str__(self) -> str:
-        names = [at.name for at in self.cells]
-        which = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
-        runs = "cell runs" if len(names) == 1 else "cells run"
-        return f"{len(names)} {runs} again ({which}): since the last run {self.why} (what it trained stays in cells/)"
+        count = len(self.cells)
+        runs = "cell runs" if count == 1 else "cells run"
+        which = few([at.name for at in self.cells])
+        return f"{count} {runs} again ({which}): since the last run {self.why} (what it trained stays in cells/)"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def reruns(plan: Plan) -> list[Rerun]:

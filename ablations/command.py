@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ablations.matrix import Matrix, load_matrices
 from ablations.surroundings import (
@@ -27,13 +27,19 @@ from ablations.surroundings import (
     with_options,
 )
 from altformer.errors import UserError
-from cluster.budget import NO_BUDGET, Budget, Spent
+from cluster.budget import Budget, Spent
 from cluster.connection import Ahead
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
 from experiments.fields import WINDOWS
 from experiments.signals import sigterm_raises
+
+if TYPE_CHECKING:
+    from ablations.drafts import Draft
+    from ablations.groups import FinishedGroup, Group
+    from altformer.data.traffic import TrafficData
+    from cluster.connection import Connection
 
 PROBE_SECONDS = 60.0  # for all arms of a data set together; those not reached are guessed from the others
 
@@ -81,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
 def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[int, list[Path]]:
     """Run matrices that have been read, with the options of ``args``; the exit code, and the folders they report in."""
-    from ablations.several import make_group
-    from ablations.tuned_arms import both_phases
+    from ablations.drafts import both_phases
+    from ablations.groups import make_group
 
     budget = given_budget(args)
     matrices = [with_options(matrix, args) for matrix in matrices]
@@ -93,7 +99,7 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
         drafts = [_drafts(matrices, args, dataset, connection) for dataset in _datasets(args.dataset)]
         tuned = all(draft.is_tuned for own in drafts for draft in own)
 
-        def planned() -> list[Any]:
+        def planned() -> list[Group]:
             return [make_group(name, [draft.plan() for draft in own], args.out) for own in drafts]
 
         groups = planned() if tuned else [both_phases(own) for own in drafts]
@@ -110,24 +116,24 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
                 return code, folders
             budget = left
             groups = _announced(planned(), args, connection, own_ray, budget)
-        return max(code, _run_groups(groups, args, connection, own_ray, budget)), folders
+        return max(code, run_groups(groups, args, connection, own_ray, budget)), folders
 
 
-def _announce_tuning(drafts: Sequence[Any], connection: Any) -> None:
+def _announce_tuning(drafts: Sequence[Draft], connection: Connection | None) -> None:
     """Say which candidates each arm has, and that the comparison's cells are known only after them."""
     from ablations.terminal import print_plan
 
     for draft in drafts:
-        if not draft.is_tuned:
+        if draft.tuning is not None and not draft.is_tuned:
             print_plan(draft.tuning, slots(draft.tuning.matrix.resources, connection))
     print("Then the comparison, every arm with the values that do best on validation. Both together:", flush=True)
 
 
 def _tune(
-    drafts: Sequence[Any],
-    groups: Sequence[Any],
+    drafts: Sequence[Draft],
+    groups: Sequence[Group],
     args: argparse.Namespace,
-    connection: Any,
+    connection: Connection | None,
     own_ray: Ahead,
     budget: Budget,
 ) -> tuple[int, Budget | None]:
@@ -135,8 +141,8 @@ def _tune(
 
     None for a budget: that was cut short, and there is no comparison now.
     """
+    from ablations.drafts import run_tuning
     from ablations.terminal import print_end
-    from ablations.tuned_arms import run_tuning
 
     expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
     code = 0
@@ -155,8 +161,8 @@ def _tune(
 
 
 def _announced(
-    groups: Sequence[Any], args: argparse.Namespace, connection: Any, own_ray: Ahead, budget: Budget
-) -> list[Any]:
+    groups: Sequence[Group], args: argparse.Namespace, connection: Connection | None, own_ray: Ahead, budget: Budget
+) -> list[Group]:
     """Say of each data set's matrices what is to run and what it is expected to take; returns them with that.
 
     A Ray of our own starts meanwhile.
@@ -189,14 +195,14 @@ def _announced(
     return announced
 
 
-def _run_groups(
-    groups: Sequence[Any], args: argparse.Namespace, connection: Any, own_ray: Ahead, budget: Budget = NO_BUDGET
+def run_groups(
+    groups: Sequence[Group], args: argparse.Namespace, connection: Connection | None, own_ray: Ahead, budget: Budget
 ) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
-    from ablations.several import run_group
+    from ablations.groups import run_group
     from ablations.terminal import print_finished
 
-    finished: list[Any] = []
+    finished: list[FinishedGroup] = []
     for place, group in enumerate(groups, 1):
         finished.append(run_group(group, own_ray, mlflow_out(args), connection, budget))
         print_finished(finished[-1])
@@ -209,16 +215,16 @@ def _run_groups(
         asked = (args.dataset or "").strip() == AT_HAND or any(plan.matrix.paper_table for plan in groups[0].plans)
         if asked or len(groups) > 1:
             print(_table_over_all(finished, args.out))
-    code: int = max(one.exit_code for one in finished)
+    code = max(one.exit_code for one in finished)
     if finished[-1].cluster_lost:
         raise RayGoneError(code)
     return code
 
 
-def _table_over_all(finished: Sequence[Any], out: Path) -> str:
+def _table_over_all(finished: Sequence[FinishedGroup], out: Path) -> str:
     """Write the table over all data sets; where it is, or why it is not there."""
+    from ablations.groups import write_table
     from ablations.running import cannot_write
-    from ablations.several import write_table
 
     try:
         return "Table over all data sets: " + ", ".join(map(str, write_table(finished, out)))
@@ -237,18 +243,24 @@ def _datasets(text: str | None) -> list[str | None]:
     return names
 
 
-def _drafts(matrices: Sequence[Matrix], args: argparse.Namespace, dataset: str | None, connection: Any) -> list[Any]:
+def _drafts(
+    matrices: Sequence[Matrix], args: argparse.Namespace, dataset: str | None, connection: Connection | None
+) -> list[Draft]:
     """The matrices on one data set, whose readings are loaded once."""
-    loaded: dict[str, Any] = {}
+    loaded: dict[str, TrafficData] = {}
     return [_draft(matrix, args, dataset, connection, loaded) for matrix in matrices]
 
 
 def _draft(
-    matrix: Matrix, args: argparse.Namespace, dataset: str | None, connection: Any, loaded: dict[str, Any]
-) -> Any:
+    matrix: Matrix,
+    args: argparse.Namespace,
+    dataset: str | None,
+    connection: Connection | None,
+    loaded: dict[str, TrafficData],
+) -> Draft:
     """Settle what is automatic (device, profile, seeds) and resolve the matrix to cells."""
+    from ablations.drafts import make_draft
     from ablations.planning import compose_with
-    from ablations.tuned_arms import make_draft
     from altformer.data.datasets import load
 
     machine, profile = settle(matrix.resources, args.profile, connection)

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(found), indent=1))
     else:
-        print_comparison(found)
+        _print_comparison(found)
     return 0
 
 
@@ -50,7 +50,7 @@ def as_json(found: SideBySide) -> dict[str, Any]:
     }
 
 
-def print_comparison(found: SideBySide) -> None:
+def _print_comparison(found: SideBySide) -> None:
     """All of it as tables, warnings first."""
     from rich.console import Console
     from rich.table import Table
@@ -82,10 +82,10 @@ def print_comparison(found: SideBySide) -> None:
         print(f"Seed by seed: {metric_name(found.reported)}")
         rows = [(str(seed), f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}") for seed, (a, b) in found.by_seed.items()]
         show(("seed", "A", "B", "B - A"), rows)
-        print(verdict_text(found))
+        print(_verdict_text(found))
 
 
-def verdict_text(found: SideBySide) -> str:
+def _verdict_text(found: SideBySide) -> str:
     """What the paired statistics say of B against A, or why they say nothing."""
     from ablations.arm_results import metric_name
     from ablations.power import MIN_SEEDS

@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ablations.groups import Group
 from ablations.plan import Plan, PlannedCell
-from ablations.several import Group
 from altformer.config import Config
 from cluster.budget import Budget
 from experiments import provenance
 from experiments.cell import Cell, Machine, Record, read_record
 from experiments.pace import Pace, cost_key, load_of, median_pace, recorded_pace
+
+if TYPE_CHECKING:
+    from cluster.connection import Connection
 
 _RECORDS = 5  # of one configuration: the newest count
 _START_SECONDS = 5.0  # of a slot's processes, once
@@ -41,11 +44,6 @@ class Estimate:
     disk_bytes: int
     free_bytes: int
     problems: Mapping[str, str] = field(default_factory=dict)  # by the arm's name: why it could not be timed
-
-    @property
-    def known(self) -> bool:
-        """Whether every cell has its seconds."""
-        return all(key in self.seconds for key in self.to_run)
 
     @property
     def slot_hours(self) -> float:
@@ -85,7 +83,9 @@ class Estimate:
         return fitting
 
 
-def estimate(group: Group, slots: int, gpus: float, connection: Any = None, probe_seconds: float = 0.0) -> Estimate:
+def estimate(
+    group: Group, slots: int, gpus: float, connection: Connection | None = None, probe_seconds: float = 0.0
+) -> Estimate:
     """What the cells to run of one data set's plans are expected to take.
 
     A configuration's pace is that of its newest records on a machine of this kind, whatever their seeds, epochs and
@@ -132,11 +132,11 @@ def with_estimate(group: Group, found: Estimate) -> Group:
     return replace(group, plans=[replace(plan, expected=found.seconds) for plan in group.plans], union=union)
 
 
-Firsts = Mapping[str, tuple[Plan, PlannedCell]]  # by cost key: the first cell that has it
+_Firsts = Mapping[str, tuple[Plan, PlannedCell]]  # by cost key: the first cell that has it
 
 
 def _paces(
-    firsts: Firsts, slots: int, connection: Any, probe_seconds: float
+    firsts: _Firsts, slots: int, connection: Connection | None, probe_seconds: float
 ) -> tuple[dict[str, Pace], dict[str, str], dict[str, str]]:
     """Pace and its source of each kind of configuration, and why a probe of one has failed."""
     if not firsts:
@@ -161,7 +161,7 @@ def _paces(
     return {**paces, **guessed}, {**sources, **dict.fromkeys(guessed, "guess")}, problems
 
 
-def _recorded(firsts: Firsts, cells: Path, here: bool) -> dict[str, list[Pace]]:
+def _recorded(firsts: _Firsts, cells: Path, here: bool) -> dict[str, list[Pace]]:
     """The paces of the newest records of each kind of configuration, on the same data and kind of machine."""
     plan, at = next(iter(firsts.values()))
     machine = _hardware(at.cell.machine) if here else None
@@ -203,7 +203,9 @@ def _hardware(machine: Machine) -> dict[str, Any]:
     return {"cpu": found["cpu"], "cores": found["cores"]} if machine.device == "cpu" else {}
 
 
-def _probed(cells: Sequence[Cell], plan: Plan, slots: int, connection: Any, seconds: float) -> dict[str, Pace | str]:
+def _probed(
+    cells: Sequence[Cell], plan: Plan, slots: int, connection: Connection | None, seconds: float
+) -> dict[str, Pace | str]:
     """The probes of cells, on this machine or where the trials will be."""
     from experiments.probe import probe_here, probe_or_error
 
@@ -220,7 +222,7 @@ def _probed(cells: Sequence[Cell], plan: Plan, slots: int, connection: Any, seco
     return {cell.hash: pace for cell, pace in zip(cells, paces, strict=True) if pace is not None}
 
 
-def _alike(kind: str, firsts: Firsts, paces: Mapping[str, Pace]) -> Pace | None:
+def _alike(kind: str, firsts: _Firsts, paces: Mapping[str, Pace]) -> Pace | None:
     """The pace of the known model with the nearest number of parameters, in proportion to it."""
     own = _params(firsts[kind])
     known = [(abs(_params(firsts[one]) - own), one) for one in paces]

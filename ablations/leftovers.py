@@ -81,7 +81,7 @@ def collect(folder: Path, dry_run: bool = False) -> Freed:
     return freed
 
 
-def collect_unreferenced(out: Path, dry_run: bool = False) -> Freed:
+def collect_unreferenced(out: Path, dry_run: bool) -> Freed:
     """Remove the cells that no matrix below ``out``, no experiment, ensemble or student refers to, and that are ended.
 
     UserError, before anything is removed, where a plan cannot be read: what it refers to is not known.

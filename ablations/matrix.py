@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
-    PrivateAttr,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -20,11 +19,10 @@ from pydantic import (
 from ablations.claims import Alias, Claim, PublishedModel, text_keys
 from ablations.early_stopping import Asha, Futility, NoScheduler
 from ablations.per_profile import TAKES_BOTH, PerProfile, for_profile, is_per_profile, partial_mapping
+from ablations.written import Written
 from altformer.errors import UserError, unknown_name
-from altformer.schema import Strict
 from cluster.resources import Resources
 from cluster.retries import Retries
-from experiments.compose import Layer, base_experiment, settings_over
 from experiments.mistakes import explain, place_of, shortened
 from experiments.yaml_file import as_written, read_yaml
 
@@ -57,7 +55,7 @@ def _list_of_values(value: Any) -> Any:
 Values = Annotated[Any, AfterValidator(_list_of_values)]
 
 
-class Matrix(Strict):
+class Matrix(Written):
     """Arms x seeds over one base experiment.
 
     Arms are the concatenation of every ``grid`` (all combinations of its lists), every ``zip`` (first with first,
@@ -75,6 +73,9 @@ class Matrix(Strict):
     the report may be looked at with more seeds each time (alpha is divided by it), ``tune_per_arm`` the values of
     fields of which each arm gets those that do best on validation.
     """
+
+    KIND = "matrix"
+    SHIPPED = PACKAGE
 
     name: str = Field(min_length=1)
     title: str = ""
@@ -101,9 +102,6 @@ class Matrix(Strict):
     part_of_all: bool = True
     paper_table: bool = False
     note: str = ""
-
-    _path: Path | None = PrivateAttr(None)
-    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
 
     @field_validator("grid", "zip", mode="before")
     @classmethod
@@ -147,31 +145,9 @@ class Matrix(Strict):
         """The name as part of a path: letters, digits, ``-`` and ``_`` only."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:60] or "matrix"
 
-    @property
-    def file(self) -> Path | None:
-        """The file it was read from, if any."""
-        return self._path
-
-    @property
-    def called(self) -> str:
-        """What ``altformer ablate`` takes for this matrix: the name of a shipped file, else the path."""
-        if self._path is None:
-            return self.name
-        return self._path.stem if self._path.parent == PACKAGE else str(self._path)
-
     def aliases_of(self, arms: Container[str]) -> dict[str, Alias]:
         """The aliases whose arms are both among these: an arm that needs a road graph may be left out."""
         return {alias: row for alias, row in self.aliases.items() if row.of in arms and row.against in arms}
-
-    @property
-    def base_file(self) -> Path:
-        """The base experiment's YAML: beside the matrix file, else among the experiments; UserError when in neither."""
-        return base_experiment(self.base, self._path, self.where("base"))
-
-    def settings_over(self, settings: Mapping[str, Any]) -> Layer:
-        """The ``settings`` of ``--set`` over the matrix's own, each with its place."""
-        folder = self._path.parent if self._path else Path()
-        return settings_over(self.settings, lambda key: self.where("settings", key), folder, settings)
 
     def of(self, profile: str) -> Matrix:
         """The same matrix with every ``{quick: ..., full: ...}`` in its arms and settings settled for a profile."""
@@ -183,31 +159,22 @@ class Matrix(Strict):
             matrix = Matrix.model_validate({**self.model_dump(), **changes})
         except ValidationError as error:
             raise explain(error, Matrix, None, {}, COMMAND_LINE) from None
-        matrix._path, matrix._lines = self._path, self._lines
-        return matrix
-
-    def where(self, *keys: str) -> str:
-        """``file:line`` of a key (or of the nearest one around it); the matrix's name where it comes from no file."""
-        if self._path is None:
-            return f"matrix '{self.name}'"
-        return place_of(self._path, self._lines, keys, COMMAND_LINE)
+        return matrix.read_from(self._path, self._lines)
 
 
 def restore_matrix(values: Mapping[str, Any], file: str | None) -> Matrix:
     """The matrix of a ``plan.json``, once read from ``file`` (a path, or a shipped one's name); ValidationError."""
     matrix = Matrix.model_validate(values)
-    if file is not None:
-        shipped = PACKAGE / f"{file}.yaml"
-        matrix._path = shipped if shipped.is_file() else Path(file)
-    return matrix
+    if file is None:
+        return matrix
+    shipped = PACKAGE / f"{file}.yaml"
+    return matrix.read_from(shipped if shipped.is_file() else Path(file))
 
 
 def load_matrix(path: Path) -> Matrix:
     """Read a matrix file; UserError with file and line for what is wrong with it."""
     values, lines = read_yaml(path)
-    matrix = make_matrix(values, path, lines)
-    matrix._path, matrix._lines = path, lines
-    return matrix
+    return make_matrix(values, path, lines).read_from(path, lines)
 
 
 def make_matrix(values: Any, place: Path = Path("matrix"), lines: dict[str, int] | None = None) -> Matrix:

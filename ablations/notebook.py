@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.cells import TABLE, read_cells
 from ablations.folders import find_matrix
 from ablations.matrix import Matrix, make_matrix, matrix_file
 from ablations.matrix import load_matrix as read_matrix
 from ablations.rebuilding import rebuild
-from ablations.reported import TABLE, Reported, read_reported
+from ablations.reported import Reported, read_reported
 from altformer.errors import UserError, unknown_name
 from experiments.provenance import as_command
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OWN = ("files", "set", "no_mlflow", "dry_run")  # options of the command that are written otherwise here, or are none
+COMPARED = ("difference", "low", "high", "p_holm", "d_z", "p_equivalent")  # of an arm's comparison, in its table
 HEIGHT = 640  # of a report shown in a notebook, in pixels
 
 
@@ -66,10 +68,7 @@ class Result:
         rows = []
         for arm in report.arms:
             own, against = arm.metrics[report.reported], arm.comparison
-            compared = {
-                name: getattr(against, name, None)
-                for name in ("difference", "low", "high", "p_holm", "d_z", "p_equivalent")
-            }
+            compared = {name: getattr(against, name, None) for name in COMPARED}
             rows.append(
                 {
                     "arm": arm.name,
@@ -81,9 +80,7 @@ class Result:
                     "verdict": arm.verdict,
                 }
             )
-        numbers = dict.fromkeys(
-            ("mean", "std", "difference", "low", "high", "p_holm", "d_z", "p_equivalent"), "float64"
-        )
+        numbers = dict.fromkeys(("mean", "std", *COMPARED), "float64")
         table = pd.DataFrame(rows).set_index("arm").astype({**numbers, "parameters": "Int64"})
         table.columns.name = report.reported
         return table
@@ -92,8 +89,6 @@ class Result:
     def cells(self) -> pd.DataFrame:
         """``cells.csv``: one row per cell that has a record, what is missing as None."""
         import pandas as pd
-
-        from ablations.cells import read_cells
 
         return pd.DataFrame(read_cells(self.folder / TABLE))
 

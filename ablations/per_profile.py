@@ -39,7 +39,7 @@ def is_per_profile(value: object) -> bool:
     return isinstance(value, Mapping) and value.keys() == KEYS
 
 
-def partial_mapping(value: Any, keys: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
+def partial_mapping(value: Any, keys: tuple[str, ...]) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
     """The first mapping in a value that is meant for profiles but has not exactly both, with the keys that lead to it.
 
     Meant for profiles: it has ``quick`` or ``full``, and whatever else is in it reads like one of them. (Options of a

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ablations.arms import Arm
-from ablations.candidates import Tuning
+from ablations.candidates import Tuned
 from ablations.cells import CellResult
 from ablations.folders import PLAN, TUNED
 from ablations.matrix import Matrix
@@ -65,7 +65,7 @@ class Plan:
     expected: Mapping[str, float] = field(default_factory=dict)  # seconds in a slot by cell hash, for cells to run
     joined: Sequence[Plan] = ()  # those of them that it runs the cells of
     looks: tuple[int, ...] = ()  # the numbers of seeds at which a report was made with every cell settled
-    tuning: Tuning | None = None  # what was chosen for each arm before
+    tuned: Tuned | None = None  # what was chosen for each arm before
 
     def settled(self, planned: PlannedCell) -> bool:
         """Done and diverged cells are; a stopped one only under the very scheduler that stopped it.
@@ -119,7 +119,7 @@ class Plan:
             return False
 
     def _files(self) -> dict[str, dict[str, Any]]:
-        tuned = {} if self.tuning is None else {TUNED: self.tuning.content()}
+        tuned = {} if self.tuned is None else {TUNED: self.tuned.content()}
         return {PLAN: self._content(), **tuned}
 
     def _content(self) -> dict[str, Any]:

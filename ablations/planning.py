@@ -18,7 +18,7 @@ from ablations.arms import (
     tuned_fields,
     varied_fields,
 )
-from ablations.candidates import Tuning
+from ablations.candidates import Tuned
 from ablations.early_stopping import Asha, Futility
 from ablations.folders import known_plan, short_id
 from ablations.matrix import Matrix
@@ -75,16 +75,16 @@ def make_plan(
     out: Path,
     first_seed: int = 0,
     keep_seeds: bool = False,
-    tuning: Tuning | None = None,
+    tuned: Tuned | None = None,
 ) -> Plan:
     """The cells of a matrix on one data set, arm by arm within each seed, so that whole seeds are finished first.
 
     With ``keep_seeds`` the seeds beyond those asked for that an earlier plan of the same folder has, settled in every
-    arm that had them, are part of this one: a run with fewer seeds must not replace a report on more. With ``tuning``
+    arm that had them, are part of this one: a run with fewer seeds must not replace a report on more. With ``tuned``
     every arm gets the values that were chosen for it.
     """
     as_written, matrix = matrix, matrix.of(profile)
-    arms, notes = _arms_on(data, matrix, tuning)
+    arms, notes = _arms_on(data, matrix, tuned)
     configs = configurations(matrix, arms, dataset, profile, settings)
     params = {arm.name: _parameters(arm, configs[arm.name], data) for arm in arms}
     _refuse_late_grace(matrix, profile, configs)
@@ -118,7 +118,7 @@ def make_plan(
         claimed_params=params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings),
         notes=notes,
         looks=earlier.looks if earlier else (),
-        tuning=tuning,
+        tuned=tuned,
     )
 
 
@@ -129,15 +129,15 @@ def _scheduler(matrix: Matrix, profile: str, first: Sequence[PlannedCell]) -> di
     return {**rule, "against": against} if against else rule
 
 
-def _arms_on(data: TrafficData, matrix: Matrix, tuning: Tuning | None) -> tuple[list[Arm], tuple[str, ...]]:
+def _arms_on(data: TrafficData, matrix: Matrix, tuned: Tuned | None) -> tuple[list[Arm], tuple[str, ...]]:
     """The arms that the data allow, with the values tuned for them, and what is to be said of both."""
     left_out = matrix.needs_graph if data.adjacency is None else ()
     notes = [f"Arm {name} is left out: it needs a road graph, and {data.name} has none here." for name in left_out]
     arms = [arm for arm in expand(matrix) if arm.name not in left_out]
-    if tuning is None:
+    if tuned is None:
         return arms, tuple(notes)
-    arms = [replace(arm, settings={**arm.settings, **tuning.chosen.get(arm.name, {})}) for arm in arms]
-    return arms, (*notes, *tuning.warnings)
+    arms = [replace(arm, settings={**arm.settings, **tuned.chosen.get(arm.name, {})}) for arm in arms]
+    return arms, (*notes, *tuned.warnings)
 
 
 def _short(matrix: Matrix, data: TrafficData, machine: Machine, profile: str, settings: Mapping[str, Any]) -> str:

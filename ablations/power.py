@@ -59,8 +59,8 @@ def detectable_effect(seeds: int, arms: int, alpha: float = ALPHA, chance: float
     return float(special.nctdtrinc(seeds - 1, 1 - chance, critical)) / math.sqrt(seeds)
 
 
-def seeds_needed(effect: float, arms: int, alpha: float = ALPHA, chance: float = POWER) -> int | None:
-    """The fewest seeds (three at least) that show a true effect (d_z) with a power of ``chance``; None above
+def seeds_needed(effect: float, arms: int, alpha: float = ALPHA) -> int | None:
+    """The fewest seeds (three at least) that show a true effect (d_z) with a power of ``POWER``; None above
     ``MOST_SEEDS``.
 
     With the effect that an experiment has observed this is optimistic: an effect that looks worth following up is on
@@ -68,11 +68,11 @@ def seeds_needed(effect: float, arms: int, alpha: float = ALPHA, chance: float =
     value does (Hoenig and Heisey 2001). Read it as the least to plan for.
     """
     seeds = range(MIN_SEEDS, MOST_SEEDS + 1)  # power rises with them
-    place = bisect_left(seeds, chance, key=lambda n: float(power(effect, n, arms, alpha)))
+    place = bisect_left(seeds, POWER, key=lambda n: float(power(effect, n, arms, alpha)))
     return seeds[place] if place < len(seeds) else None
 
 
-def power_line(seeds: int, arms: int, alpha: float = ALPHA) -> str:
+def power_line(seeds: int, arms: int, alpha: float) -> str:
     """What so many seeds, and more, can show among so many arms beside the baseline, in a sentence or two."""
     if arms < 1:
         return "No arm is compared with a baseline, so nothing is tested."

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablations.candidates import TUNING_SEED
-from ablations.cells import write_cells
+from ablations.cells import TABLE, write_cells
 from ablations.folders import short_id
-from ablations.reported import TABLE, Reported, read_reported
+from ablations.reported import Reported, read_reported
 from ablations.reports.facts import provenance
 from ablations.reports.files import write_report, write_tables
 from ablations.reports.overview import Chapter, Cover, write_summary

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablations.arms import Arm
-from ablations.cells import CellResult, read_cells
+from ablations.cells import TABLE, CellResult, read_cells
 from ablations.folders import PLAN, PlanOnDisk, cells_folder
 from ablations.matrix import Matrix, restore_matrix
 from ablations.reports.data import ReportData, build_report
@@ -20,7 +20,7 @@ from altformer.errors import UserError, unknown_name
 from altformer.files import write_json
 from experiments.cell import read_record
 
-RUN, TABLE = "run.json", "cells.csv"
+RUN = "run.json"
 RUN_SCHEMA = 1
 
 Content = TypeVar("Content", bound=BaseModel)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.cells import CellResult, read_cells, write_cells
+from ablations.cells import TABLE, CellResult, read_cells, write_cells
 from ablations.further_seeds import looks_of, with_look
 from ablations.matrix_lock import only_writer
 from ablations.plan import Plan
@@ -160,7 +160,7 @@ def _written(
     """Write all files of a report; why that failed, if it did: what was trained must be shown in any case."""
     folder = now.folder
     try:
-        write_cells(folder / "cells.csv", results)
+        write_cells(folder / TABLE, results)
         report_with(report, folder)
         now.write()
         write_run(folder, now.matrix, info, [at.cell_hash for at in results if not at.reused])
@@ -193,7 +193,7 @@ def _is_reported(plan: Plan, mlflow_out: Path | None) -> bool:
     """Whether nothing is left to run, to write or to log."""
     if plan.to_run or not plan.is_written() or not (plan.folder / "report.md").is_file() or not has_run(plan.folder):
         return False
-    table = plan.folder / "cells.csv"
+    table = plan.folder / TABLE
     return table.is_file() and (mlflow_out is None or all(row["mlflow_run_id"] for row in read_cells(table)))
 
 
@@ -209,8 +209,8 @@ def _info(plan: Plan, outcome: Outcome | None = None, seconds: float | None = No
         claimed_params=plan.claimed_params,
         notes=plan.notes,
         looks=tuple(look for look in looks_of(plan) if look >= MIN_SEEDS),  # with fewer nothing is tested
-        tuned=plan.tuning.chosen if plan.tuning else {},
-        tuning_note=plan.tuning.note if plan.tuning else "",
+        tuned=plan.tuned.chosen if plan.tuned else {},
+        tuning_note=plan.tuned.note if plan.tuned else "",
     )
 
 

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ablations.accuracy.plan import Plan
+from ablations.accuracy.plan import AccuracyPlan
 from ablations.matrix import Matrix
-from ablations.tuning.plan import Tuning
+from ablations.tuning.plan import TuningPlan
 from altformer.errors import unknown_name
 from cluster.launch.config import ClusterConfig
 from experiments.fields import SECTIONS
@@ -75,7 +75,7 @@ def _matrix_schema() -> Schema:
 
 def _tuning_schema() -> Schema:
     """Of a tuning plan; everywhere in it a value may be one for each profile."""
-    whole = model_schema(Tuning)
+    whole = model_schema(TuningPlan)
     definitions = whole.pop("$defs")
     search = definitions["SearchStage"]["properties"]
     dimension = search["space"]["additionalProperties"]
@@ -94,7 +94,7 @@ def _tuning_schema() -> Schema:
 
 def _campaign_schema() -> Schema:
     """Of an accuracy campaign."""
-    whole = model_schema(Plan)
+    whole = model_schema(AccuracyPlan)
     definitions = whole.pop("$defs")
     training = definitions["Training"]["properties"]
     names = {"type": "array", "items": {"type": "string"}, "minItems": 1}

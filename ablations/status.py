@@ -63,7 +63,7 @@ class Session:
             getattr(self.tally, kind)(work)
 
 
-def read_sessions(folder: Path, metric: str) -> list[Session]:
+def _read_sessions(folder: Path, metric: str) -> list[Session]:
     """The runs that a folder's events tell of, in order; lines that make no sense are left out."""
     sessions: list[Session] = []
     for event in read_events(folder):
@@ -131,7 +131,7 @@ def status_of(folder: Path, now: float | None = None) -> MatrixStatus:
     now = time.time() if now is None else now
     plan = read_plan(folder)
     runners = [folder, *_runs_over_several(folder)]
-    by_runner = {at: read_sessions(at, plan.objective) for at in runners}
+    by_runner = {at: _read_sessions(at, plan.objective) for at in runners}
     running = {at: held for at in runners if (held := holder(at)) is not None}
     sessions = sorted((one for own in by_runner.values() for one in own), key=lambda one: one.started)
     live = next((own[-1] for at, own in by_runner.items() if own and _is_of(own[-1], running.get(at))), None)
@@ -172,7 +172,7 @@ def _cell_status(
     record = read_record(folder)
     told = [one for one in sessions if at.cell_hash in one.tally.rows]
     row = told[-1].tally.rows[at.cell_hash] if told else None
-    last = {**(read_last(folder) if record is None or record["status"] == "failed" else {})}
+    last = {**(_read_last(folder) if record is None or record["status"] == "failed" else {})}
     status, epoch = _status_and_epoch(record, row, is_live=bool(live and told and told[-1] is live), last=last)
     epochs = row.work.epochs if row is not None and row.work.epochs is not None else _planned_epochs(record, last)
     values = [one.tally.rows[at.cell_hash].best for one in told]
@@ -213,7 +213,7 @@ def _status_and_epoch(
     return ("interrupted", saved) if saved else ("not run", 0)
 
 
-def read_last(folder: Path) -> dict[str, Any]:
+def _read_last(folder: Path) -> dict[str, Any]:
     """The curve in a cell's newest checkpoint that can be read, with the epochs planned; empty without one."""
     for path in sorted((folder / "checkpoints").glob("epoch-*"), reverse=True):
         try:

@@ -100,8 +100,8 @@ def submit(asked: Asked, args: argparse.Namespace) -> int:
     from cluster.job_upload import look_at
     from experiments.provenance import SUBMITTED_COMMIT
 
-    out = shared_out(args.out)
-    environment = given_environment(args)
+    out = _shared_out(args.out)
+    environment = _given_environment(args)
     root = project_of(asked.files)
     upload = None if root is None else look_at(root, [out, data_dir().absolute()])
     if upload is not None:
@@ -146,7 +146,7 @@ def entrypoint(args: argparse.Namespace, run: str, names: Sequence[str]) -> str:
     return "exec " + shlex.join([args.python, "-m", "experiments.cli", run, *names, *options])
 
 
-def shared_out(out: Path) -> Path:
+def _shared_out(out: Path) -> Path:
     """``--out`` as it is on the cluster; UserError unless it is absolute."""
     if not out.is_absolute():
         raise UserError(
@@ -156,7 +156,7 @@ def shared_out(out: Path) -> Path:
     return out
 
 
-def given_environment(args: argparse.Namespace) -> dict[str, str]:
+def _given_environment(args: argparse.Namespace) -> dict[str, str]:
     """The variables of ``--env``, MLflow's address and Ray's authentication; UserError for a secret or no name."""
     from cluster.connection import authenticate
     from cluster.redaction import is_secret_name, redact

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.matrix import Matrix
 from altformer.errors import UserError
@@ -17,6 +17,10 @@ from cluster.resources import Resources
 from cluster.retries import Retries
 from experiments import provenance
 from experiments.cell import Cell, Machine, own_source_hash
+
+if TYPE_CHECKING:
+    from altformer.data.traffic import TrafficData
+    from cluster.connection import Connection
 
 # The driver alone logs to MLflow; the package's version says less than its sources.
 _NOT_DECISIVE = ("mlflow", "altformer")
@@ -49,14 +53,14 @@ def ray_address(args: argparse.Namespace) -> str | None:
     return args.address or os.environ.get("RAY_ADDRESS")
 
 
-def connect(address: str | None) -> Any:
+def connect(address: str | None) -> Connection:
     """The connection to a cluster, or a Ray of our own."""
     from cluster.connection import connect
 
     return connect(address)
 
 
-def settle(resources: Resources, profile: str, connection: Any) -> tuple[Machine, str]:
+def settle(resources: Resources, profile: str, connection: Connection | None) -> tuple[Machine, str]:
     """The machine that cells are trained on, and the profile; ``auto`` is full with a GPU, else quick."""
     gpus = sum(node.get("GPU", 0) for node in connection.nodes) if connection else local_gpus()
     device: Literal["cpu", "cuda"] = "cuda" if gpus and resources.gpus_per_worker != 0 else "cpu"
@@ -130,24 +134,23 @@ def given_seeds(args: argparse.Namespace) -> int | None:
     return seeds
 
 
-def slots(resources: Resources, connection: Any) -> int:
+def slots(resources: Resources, connection: Connection | None) -> int:
     """Trials at once: on the cluster, or on the Ray that would be started here."""
     there = nodes(connection)
     resources.check(there)
     return resources.slots(there)
 
 
-def trial_gpus(resources: Resources, connection: Any) -> float:
+def trial_gpus(resources: Resources, connection: Connection | None) -> float:
     """The GPUs that a trial holds, which may be a fraction of one."""
     settled = resources.resolved(nodes(connection))
     return settled.workers * (settled.gpus_per_worker or 0.0)
 
 
-def nodes(connection: Any) -> Sequence[Mapping[str, float]]:
+def nodes(connection: Connection | None) -> Sequence[Mapping[str, float]]:
     """The cluster's nodes, or this machine as the Ray that would be started here sees it."""
     if connection:
-        there: Sequence[Mapping[str, float]] = connection.nodes
-        return there
+        return connection.nodes
     return [{"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}]
 
 
@@ -159,7 +162,11 @@ def local_gpus() -> int:
 
 
 def check_before_training(
-    data: Iterable[Any], out: Path, connection: Any, resources: Resources, cells: Iterable[Cell] = ()
+    data: Iterable[TrafficData],
+    out: Path,
+    connection: Connection | None,
+    resources: Resources,
+    cells: Iterable[Cell] = (),
 ) -> None:
     """Before cells are trained on these readings: print what slows them down here; ClusterError for what they lack.
 

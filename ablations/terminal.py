@@ -12,22 +12,22 @@ from rich.text import Text
 
 from ablations.arm_results import metric_name
 from ablations.arms import Arm
-from ablations.cells import read_cells
-from ablations.changed import reruns
+from ablations.cells import TABLE, read_cells
+from ablations.changed import few, reruns
 from ablations.estimate import Estimate
 from ablations.estimate_text import cell_time, expectation_lines, power_text
+from ablations.groups import FinishedGroup, Group
 from ablations.plan import Plan, PlannedCell
 from ablations.reports.data import ReportData
+from ablations.reports.numbers import signed, spread
 from ablations.running import Finished, ended_early
-from ablations.several import FinishedGroup, Group
 from ablations.union import shared_cells, sharing
 from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import duration
 from cluster.work import FaultKind
 from experiments.provenance import versions
 
-FEW = 3  # names of cells in a line
-WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
+_WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
     "error": "an error",
     "died": "a process died",
     "node": "a node was lost",
@@ -154,12 +154,9 @@ def print_result(finished: Finished) -> None:
     plan, report = finished.plan, finished.report
     table = _table("arm", "n", metric_name(report.reported), "vs baseline", "verdict")
     for arm in report.arms:
-        summary = arm.metrics.get(report.reported)
-        mean = "-" if summary is None or summary.mean is None else f"{summary.mean:.3f}"
-        spread = "" if summary is None or summary.std is None else f" ± {summary.std:.3f}"
-        against = arm.comparison
-        difference = "-" if against is None or against.difference is None else f"{against.difference:+.3f}"
-        table.add_row(Text(arm.name), f"{arm.done}/{arm.planned}", mean + spread, difference, Text(arm.verdict))
+        mean = spread(arm.metrics[report.reported])
+        difference = signed(arm.comparison.difference if arm.comparison else None)
+        table.add_row(Text(arm.name), f"{arm.done}/{arm.planned}", mean, difference, Text(arm.verdict))
     print(f"\n{report.title}")
     if report.marker:
         print(report.marker)
@@ -169,7 +166,7 @@ def print_result(finished: Finished) -> None:
     print(f"Cells: {_counts(plan.cells)}")
     _print_failures(finished)
     _print_report(finished, "report.html", " (beside it: report.md, report.tex, cells.csv)")
-    table_of_cells = plan.folder / "cells.csv"
+    table_of_cells = plan.folder / TABLE
     if table_of_cells.is_file() and any(row["mlflow_run_id"] for row in read_cells(table_of_cells)):
         out = plan.cells[0].cell.folder.parents[1]
         print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
@@ -180,7 +177,7 @@ def print_end(finished: Finished) -> None:
     """Attempts that were lost; what ended a run before its last cell, what is left of it, and how to go on."""
     outcome, left = finished.outcome, finished.plan.to_run
     if finished.lost:
-        print(f"Attempts lost: {lost_text(finished.lost)}. Each cell went on from its last checkpoint.")
+        print(f"Attempts lost: {_lost_text(finished.lost)}. Each cell went on from its last checkpoint.")
     if outcome is None or not (outcome.interrupted or outcome.budget or outcome.halted):
         return
     why = "Finished"
@@ -203,9 +200,9 @@ def print_end(finished: Finished) -> None:
     print(f"{why} cells and checkpoints are kept and {rest}; the same command goes on.", flush=True)
 
 
-def lost_text(lost: Mapping[FaultKind, int]) -> str:
+def _lost_text(lost: Mapping[FaultKind, int]) -> str:
     """How many attempts were lost, by what ended them: ``3 (2 a process died, 1 a node was lost)``."""
-    return f"{sum(lost.values())} ({', '.join(f'{count} {WHAT_WENT_WRONG[kind]}' for kind, count in lost.items())})"
+    return f"{sum(lost.values())} ({', '.join(f'{count} {_WHAT_WENT_WRONG[kind]}' for kind, count in lost.items())})"
 
 
 def _print_report(finished: Finished, name: str, beside: str = "") -> None:
@@ -224,8 +221,7 @@ def _print_failures(finished: Finished) -> None:
             lines = (at.record["error"] or "").strip().splitlines() or ["failed without a word"]
             alike.setdefault(lines[-1], []).append(at.name)
     for why, names in alike.items():
-        shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
-        print(f"Failed: {shown}: {why}")
+        print(f"Failed: {few(names)}: {why}")
 
 
 def _print_claims(report: ReportData) -> None:

@@ -10,8 +10,7 @@ from ablations.arms import Arm, varied_fields
 from ablations.reports.data import ReportData
 from cluster.work import Scalar
 from experiments.fields import leaf
-
-Artifact = tuple[Path, str]
+from experiments.tracked_cell import Artifact
 
 FILES = ("report.md", "report.html", "report.tex", "summary.md", "statistics.csv", "cells.csv", "plan.json", "run.json")
 PLOTS = ("*.png", "*.pdf")

@@ -41,14 +41,14 @@ LETTER = 6.2  # width of one of the small ones
 # The modules of ablations by what they are about; one that is in no row is among the others.
 NOUNS: dict[str, tuple[str, ...]] = {
     "the matrix, as it is written": (
-        "matrix", "arms", "per_profile", "early_stopping", "claims",
+        "matrix", "written", "arms", "per_profile", "early_stopping", "claims",
     ),
     "the plan: cells, and which run": (
-        "planning", "plan", "union", "changed", "candidates", "tuned_arms", "further_seeds", "looks",
+        "planning", "plan", "union", "changed", "candidates", "drafts", "further_seeds", "looks",
     ),
     "the estimate and the budget": ("estimate", "estimate_text", "power"),
     "the run": (
-        "running", "several", "trials", "contests", "events", "tracking", "tracked_report", "matrix_lock",
+        "running", "groups", "trials", "contests", "events", "tracking", "tracked_report", "matrix_lock",
         "surroundings", "terminal",
     ),
     "cells and their numbers": (

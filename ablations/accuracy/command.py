@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.accuracy.plan import Plan, load_plan
+from ablations.accuracy.plan import AccuracyPlan, load_plan
 from altformer.errors import UserError
 from cluster.preflight import check_out
 from experiments.cell import Machine
@@ -84,7 +84,7 @@ def _run_slices(campaigns: list[AccuracyCampaign], args: argparse.Namespace) -> 
     return 0
 
 
-def _machine(plan: Plan, rehearsal: bool, reads: bool) -> Machine:
+def _machine(plan: AccuracyPlan, rehearsal: bool, reads: bool) -> Machine:
     """Where the cells train; a campaign that is only read needs no GPU to be there."""
     device: str = "auto" if rehearsal else plan.machine.device
     if not (reads and device != "auto"):

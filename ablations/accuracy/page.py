@@ -23,7 +23,7 @@ from ablations.accuracy.page_tables import (
 )
 from ablations.accuracy.steps import AccuracyCampaign, Task
 from ablations.accuracy.tried import write_tried
-from ablations.cells import write_cells
+from ablations.cells import TABLE, write_cells
 from ablations.reports.markdown_text import code_block, escape
 from ablations.tuning.ledger import merge_ledgers
 from altformer.files import write_text
@@ -34,7 +34,7 @@ PAGE, BESIDE = "accuracy.md", "accuracy"
 def publish(campaigns: Sequence[AccuracyCampaign], folder: Path) -> list[Path]:
     """Write the page, what lies beside it, the log of what did not help and the ledgers; returns what was written."""
     page, beside = folder / PAGE, folder / BESIDE
-    trained = [(campaign, task) for campaign in campaigns for task in published_tasks(campaign)]
+    trained = [(campaign, task) for campaign in campaigns for task in _published_tasks(campaign)]
     commands = {}
     for campaign, task in trained:
         file = beside / f"{campaign.name}-{task.step}-{task.dataset}.yaml"
@@ -42,7 +42,7 @@ def publish(campaigns: Sequence[AccuracyCampaign], folder: Path) -> list[Path]:
         commands[campaign.name, task.label] = _command(file, task)
     curves = [drawn for campaign in campaigns for drawn in draw_curves(campaign, beside)]
     every = [task for campaign in campaigns for step in campaign.steps() for task in step.tasks]
-    write_cells(beside / "cells.csv", [result for task in every for result in task.results])
+    write_cells(beside / TABLE, [result for task in every for result in task.results])
     images = [f"![Learning curves: {path.stem}]({BESIDE}/{path.name})" for path in curves]
     write_text(page, "\n\n".join(_sections(campaigns, trained, commands, images)) + "\n")
     datasets = {campaign.data(task.config.dataset).name for campaign, task in trained}
@@ -50,13 +50,13 @@ def publish(campaigns: Sequence[AccuracyCampaign], folder: Path) -> list[Path]:
     return [page, beside, write_tried(campaigns, folder), *ledgers]
 
 
-def published_tasks(campaign: AccuracyCampaign) -> list[Task]:
+def _published_tasks(campaign: AccuracyCampaign) -> list[Task]:
     """The configurations with a row of their own: of the first and the final step, as soon as a seed is done."""
     steps = [step for step in campaign.steps() if step.name in ("first", "final") and not step.provisional]
     return [task for step in steps for task in step.tasks if task.summary("test_mae").n]
 
 
-def is_comparable(campaign: AccuracyCampaign, task: Task) -> bool:
+def _is_comparable(campaign: AccuracyCampaign, task: Task) -> bool:
     """Whether a configuration is trained in full on the data set itself, and scored on every window."""
     return not campaign.rehearsal and campaign.plan.profile == "full" and task.config.dataset.test_stride == 1
 
@@ -74,7 +74,7 @@ def _sections(
         "over seeds; masked MAE, RMSE and MAPE (%) on the test set, which is read once for each seed of a final "
         "configuration. Every choice was made on validation."
     )
-    if not all(is_comparable(campaign, task) for campaign, task in trained):
+    if not all(_is_comparable(campaign, task) for campaign, task in trained):
         yield "> **A rehearsal, the quick profile or not every window scored: not comparable with published numbers.**"
     for dataset in dict.fromkeys(name for campaign in campaigns for name in campaign.datasets()):
         yield f"## {escape(dataset)}"

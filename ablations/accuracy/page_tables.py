@@ -7,6 +7,7 @@ from typing import Any
 
 from ablations.accuracy.plan import meets
 from ablations.accuracy.steps import AccuracyCampaign, Step, Task
+from ablations.arm_results import METRICS, column_of
 from ablations.cells import MISSING, by_seed
 from ablations.claims import PublishedModel
 from ablations.matrix import load_matrix, matrix_file
@@ -22,7 +23,7 @@ STEPS = ("3", "6", "12", "all")
 Trained = Sequence[tuple[AccuracyCampaign, Task]]
 
 
-def published_models(dataset: str) -> Mapping[str, PublishedModel]:
+def _published_models(dataset: str) -> Mapping[str, PublishedModel]:
     """The published numbers of a data set, as the matrix of baselines has them."""
     return load_matrix(matrix_file("baselines")).published.get(dataset, {})
 
@@ -30,12 +31,12 @@ def published_models(dataset: str) -> Mapping[str, PublishedModel]:
 def beside_published_table(dataset: str, trained: Trained) -> str:
     """Our configurations, then the published ones: MAE at each step, and MAE, RMSE and MAPE over all."""
     header = ["model", "seeds", *(f"MAE, step {step}" for step in STEPS[:-1]), "MAE", "RMSE", "MAPE", "parameters"]
-    columns = [*map(_mae, STEPS), "test_rmse", "test_mape"]
+    columns = [*(column_of("mae", step) for step in STEPS), "test_rmse", "test_mape"]
     rows = [
         [_name(campaign, task), _seeds(task), *(_spread(task, column) for column in columns), f"{task.params:,}"]
         for campaign, task in trained
     ]
-    for model, known in published_models(dataset).items():
+    for model, known in _published_models(dataset).items():
         numbers = [*map(known.mae, STEPS), known.rmse, known.mape]
         rows.append(
             [f"{model} (published)", MISSING, *(number(value, 2) for value in numbers), known.parameters or MISSING]
@@ -62,17 +63,12 @@ def goals_table(campaigns: Sequence[AccuracyCampaign]) -> str:
 
 def scores_table(trained: Trained) -> str:
     """MAE, RMSE and MAPE at steps 3, 6, 12 and over all, of each of our configurations."""
-    metrics = ("mae", "rmse", "mape")
-    header = ["configuration", "data set", *(f"{metric.upper()} {step}" for step in STEPS for metric in metrics)]
+    header = ["configuration", "data set", *(f"{metric.upper()} {step}" for step in STEPS for metric in METRICS)]
     rows = [
         [
             _name(campaign, task),
             task.dataset,
-            *(
-                _spread(task, f"test_{metric}" + ("" if step == "all" else f"_{step}"))
-                for step in STEPS
-                for metric in metrics
-            ),
+            *(_spread(task, column_of(metric, step)) for step in STEPS for metric in METRICS),
         ]
         for campaign, task in trained
     ]
@@ -106,9 +102,8 @@ def tuning_table(campaign: AccuracyCampaign) -> str:
     for step in steps:
         for task in sorted(step.tasks, key=lambda task: (task.val is None, task.val)):
             verdict = "chosen" if task is step.best and step.is_settled else status_of(task)
-            numbers = [f"{task.params:,}", number(task.val, 4), spread(task.summary("train_seconds"), 0)]
             seconds = sum(result.value("train_seconds") or 0.0 for result in task.results)
-            numbers[-1] = f"{seconds:.0f}" if seconds else MISSING
+            numbers = [f"{task.params:,}", number(task.val, 4), number(seconds or None, 0)]
             rows.append([step.name.removeprefix("tune "), task.name, field_names(task.settings), *numbers, verdict])
     return table(header, rows, numbers=[3, 4, 5]) if rows else ""
 
@@ -197,10 +192,6 @@ def _name(campaign: AccuracyCampaign, task: Task) -> str:
 def _seeds(task: Task) -> str:
     done = task.summary("test_mae").n
     return str(done) if done == len(task.cells) else f"{done} of {len(task.cells)} ({status_of(task)})"
-
-
-def _mae(step: str) -> str:
-    return "test_mae" if step == "all" else f"test_mae_{step}"
 
 
 def _spread(task: Task, column: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ablations.written import Written
 from altformer.errors import unknown_name
 from altformer.schema import Strict
-from experiments.compose import base_experiment
-from experiments.mistakes import explain, place_of
+from experiments.mistakes import explain
 from experiments.yaml_file import read_yaml
 
 PACKAGE = Path(__file__).parent
@@ -113,8 +113,11 @@ class Machine(Strict):
     seeds_at_once: bool = False
 
 
-class Plan(Strict):
+class AccuracyPlan(Written):
     """An accuracy campaign: ``settings`` over the ``base`` experiment are its start."""
+
+    KIND = "accuracy campaign"
+    SHIPPED = PACKAGE
 
     name: Name
     title: str = ""
@@ -126,36 +129,16 @@ class Plan(Strict):
     goals: dict[str, Goals] = Field(default_factory=dict)
     steps: Steps
 
-    _path: Path | None = PrivateAttr(None)
-    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
 
-    @property
-    def base_file(self) -> Path:
-        """The base experiment's YAML; UserError where there is none."""
-        return base_experiment(self.base, self._path, self.where("base"))
-
-    @property
-    def called(self) -> str:
-        """What ``altformer campaign`` takes for this plan: the name of a shipped file, else the path."""
-        if self._path is None:
-            return self.name
-        return self._path.stem if self._path.parent == PACKAGE else str(self._path)
-
-    def where(self, *keys: str) -> str:
-        """``file:line`` of a key, or of the nearest one around it."""
-        return place_of(self._path, self._lines, keys, "accuracy campaign")
-
-
-def load_plan(name: str) -> Plan:
+def load_plan(name: str) -> AccuracyPlan:
     """Read a campaign given by path, or by the name of a shipped one; UserError with file and line of a mistake."""
     path = _file(name)
     values, lines = read_yaml(path)
     try:
-        plan = Plan.model_validate(values)
+        plan = AccuracyPlan.model_validate(values)
     except ValidationError as error:
-        raise explain(error, Plan, path, lines, "accuracy campaign") from None
-    plan._path, plan._lines = path, lines
-    return plan
+        raise explain(error, AccuracyPlan, path, lines, AccuracyPlan.KIND) from None
+    return plan.read_from(path, lines)
 
 
 def meets(value: float, bound: str) -> bool:

@@ -41,7 +41,7 @@ def run_slice(campaign: AccuracyCampaign, minutes: float) -> SliceReport:
     ledger = Ledger(campaign.out.resolve(), f"campaign-{campaign.name}")
     with sigterm_raises():
         while not report.is_over and (task := next_task(campaign.steps())) is not None:
-            write_note(campaign)
+            _write_note(campaign)
             data = campaign.data(task.config.dataset)
             if task.test:
                 ledger.plan_cells(task.step, task.open_cells, data.name)
@@ -54,7 +54,7 @@ def run_slice(campaign: AccuracyCampaign, minutes: float) -> SliceReport:
                 break
             if len(ended) < len(task.open_cells):
                 break  # no time to begin another
-    write_note(campaign)
+    _write_note(campaign)
     report.minutes = (clock.seconds - clock.left) / 60
     return report
 
@@ -89,7 +89,7 @@ def next_task(steps: list[Step]) -> Task | None:
     return next((task for step in steps for task in step.tasks if task.open_cells), None)
 
 
-def write_note(campaign: AccuracyCampaign) -> None:
+def _write_note(campaign: AccuracyCampaign) -> None:
     """Note which cells are the campaign's: `altformer gc` spares what is named beside ``cells/``. It is never read."""
     cells = [
         {

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.accuracy.plan import START, Plan, Round, Settings, Training
+from ablations.accuracy.plan import START, AccuracyPlan, Round, Settings, Training
 from ablations.accuracy.records import Records, is_settled
 from ablations.candidates import TUNING_SEED
 from ablations.cells import CellResult, by_seed
@@ -104,7 +104,7 @@ class Step:
 class AccuracyCampaign:
     """A plan on a machine, with the data it needs; UserError with the place of what cannot be trained."""
 
-    def __init__(self, plan: Plan, machine: Machine, out: Path, rehearsal: bool = False) -> None:
+    def __init__(self, plan: AccuracyPlan, machine: Machine, out: Path, rehearsal: bool = False) -> None:
         self.plan, self.machine, self.out, self.rehearsal = plan, machine, out, rehearsal
         self.name = f"{plan.name}-rehearsal" if rehearsal else plan.name
         self._records = Records(out)

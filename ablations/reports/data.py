@@ -74,6 +74,7 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
     aliases = alias_results(matrix, found, cells, unit)
     compared = {arm.name: arm.comparison for arm in (*found, *aliases) if arm.comparison}
     baseline = next((arm.name for arm in found if arm.is_baseline), None)
+    best = best_arm(matrix.reported, found)
     against = {arm.name: arm.comparison for arm in found if arm.comparison}
     return ReportData(
         title=f"{matrix.title or matrix.name} on {info.dataset}, {info.profile} profile",
@@ -108,7 +109,7 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
         seeds_note="" if baseline is None else seeds_note(found),
         tuned=info.tuned,
         tuning_note=info.tuning_note,
-        profiles=_profiles(matrix, found, cells),
+        profiles=compare_profiles(cells, baseline, best.name if best else None),
     )
 
 
@@ -137,12 +138,3 @@ def _power(matrix: Matrix, arms: Sequence[ArmResult]) -> str:
     seeds = max((len(arm.comparison.seeds) for arm in others if arm.comparison), default=0)
     seeds = seeds or max((arm.planned for arm in arms), default=0)
     return power_line(seeds, len(others), alpha_of(matrix))
-
-
-def _profiles(
-    matrix: Matrix, arms: Sequence[ArmResult], cells: Mapping[str, Sequence[CellResult]]
-) -> ErrorProfiles | None:
-    """Errors by time of day and sensor of the best arm beside the baseline's; None where they were not kept."""
-    best = best_arm(matrix.reported, arms)
-    baseline = next((arm.name for arm in arms if arm.is_baseline), None)
-    return compare_profiles(cells, baseline, best.name if best else None)

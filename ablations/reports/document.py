@@ -22,7 +22,7 @@ from ablations.reports.blocks import (
     table,
 )
 from ablations.reports.data import ReportData
-from ablations.reports.numbers import DECIMALS, difference, interval, p_value, spread
+from ablations.reports.numbers import DECIMALS, difference, interval, p_value, spread, whole
 from ablations.reports.sections import (
     claims_section,
     effects_section,
@@ -122,13 +122,13 @@ def _comparison_row(arm: ArmResult, steps: list[str], compared: bool) -> list[st
     found = arm.comparison
     against = (
         difference(found),
-        MISSING if found is None or found.p_holm is None else p_value(found.p_holm),
+        p_value(found.p_holm if found else None),
         MISSING if found is None or found.d_z is None else f"{found.d_z:+.2f}",
     )
     return [
         arm.name,
-        MISSING if arm.params is None else f"{arm.params:,}",
-        str(arm.done) if arm.done == arm.planned else f"{arm.done} of {arm.planned}",
+        whole(arm.params),
+        arm.seeds_text,
         spread(arm.metrics["val_mae"]),
         spread(test),
         interval(test.low, test.high),
@@ -136,7 +136,7 @@ def _comparison_row(arm: ArmResult, steps: list[str], compared: bool) -> list[st
         spread(arm.metrics["test_rmse"]),
         spread(arm.metrics["test_mape"], DECIMALS["mape"]),
         *(against if compared else ()),
-        f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
+        arm.verdict_text,
     ]
 
 

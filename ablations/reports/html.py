@@ -73,7 +73,7 @@ def _block(block: Block, plots: Mapping[str, str]) -> Iterator[str]:
         for title in block.titles:
             yield f"<figure><figcaption>{_line(title)}</figcaption>{plots[title]}</figure>"
     else:
-        yield from _table(_verdict_first(block) if block.tones else block)
+        yield from table_lines(_verdict_first(block) if block.tones else block)
 
 
 def _verdict_first(table: Table) -> Table:
@@ -90,7 +90,7 @@ def _verdict_first(table: Table) -> Table:
     )
 
 
-def _table(table: Table) -> Iterator[str]:
+def table_lines(table: Table) -> Iterator[str]:
     """The first cell of a row names it; a list of names and values has no other column to sort by."""
     sortable = ' class="sortable"' if len(table.rows) > 1 and (table.numbers or len(table.header) > 2) else ""
     yield f'<div class="wide" tabindex="0" role="region" aria-label="table">\n<table{sortable}>'

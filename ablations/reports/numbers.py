@@ -34,9 +34,16 @@ def interval(low: float | None, high: float | None) -> str:
     return MISSING if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
-def p_value(p: float) -> str:
+def p_value(p: float | None) -> str:
     """A p value to three decimals, the smallest as a bound."""
+    if p is None:
+        return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def whole(value: int | None) -> str:
+    """A whole number with its thousands apart."""
+    return MISSING if value is None else f"{value:,}"
 
 
 def difference(found: Comparison | None) -> str:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.arm_results import metric_name
-from ablations.cells import MISSING
 from ablations.reports.blocks import as_sentence
 from ablations.reports.data import ReportData
 from ablations.reports.facts import Facts
 from ablations.reports.markdown_text import escape, inline, table
-from ablations.reports.numbers import difference, spread
+from ablations.reports.numbers import difference, spread, whole
 from ablations.reports.sections import judged_by
 from altformer.files import write_text
 from experiments.compose import profile_layer
@@ -137,12 +136,12 @@ def _arms(report: ReportData) -> str:
     rows = [
         [
             arm.name,
-            MISSING if arm.params is None else f"{arm.params:,}",
-            str(arm.done) if arm.done == arm.planned else f"{arm.done} of {arm.planned}",
+            whole(arm.params),
+            arm.seeds_text,
             spread(arm.metrics["val_mae"]),
             spread(arm.metrics["test_mae"]),
             difference(arm.comparison),
-            f"{arm.verdict} ({arm.note})" if arm.note else arm.verdict,
+            arm.verdict_text,
         ]
         for arm in (*report.arms, *report.aliases)
     ]

@@ -21,7 +21,7 @@ from ablations.reports.blocks import (
     table,
 )
 from ablations.reports.data import ReportData
-from ablations.reports.numbers import difference, number, p_value, signed, spread
+from ablations.reports.numbers import difference, number, p_value, signed, spread, whole
 from ablations.reports.published import PublishedRow
 from ablations.statistics import WILCOXON_MIN, WILCOXON_NOTE, Comparison
 from ablations.stopped_arms import StoppedArm
@@ -91,9 +91,9 @@ def _power_table(data: ReportData, tested: list[tuple[ArmResult, Comparison]]) -
             str(len(found.seeds)),
             difference(found),
             number(found.detectable),
-            MISSING if found.seeds_needed is None else str(found.seeds_needed),
-            MISSING if found.p_equivalent is None else p_value(found.p_equivalent),
-            *([MISSING if found.p_wilcoxon is None else p_value(found.p_wilcoxon)] if ranks else []),
+            number(found.seeds_needed, 0),
+            p_value(found.p_equivalent),
+            *([p_value(found.p_wilcoxon)] if ranks else []),
             f"within {margin}" if found.equivalent else "not shown",
         ]
         for arm, found in tested
@@ -180,7 +180,7 @@ def effects_section(data: ReportData) -> Iterator[Section]:
             effect.kind,
             effect.name,
             _effect(effect.found),
-            MISSING if effect.found.p_holm is None else p_value(effect.found.p_holm),
+            p_value(effect.found.p_holm),
             f"{effect.verdict} ({effect.found.note})" if effect.found.note else effect.verdict,
         )
         for effect in data.effects
@@ -204,11 +204,11 @@ def _effect(found: Comparison) -> str:
 def _published_rows(row: PublishedRow) -> list[list[str]]:
     rows = []
     if row.theirs:
-        theirs = [MISSING if value is None else f"{value:.2f}" for value in row.theirs]
+        theirs = [number(value, 2) for value in row.theirs]
         rows.append([row.model, "published", *theirs, row.their_parameters or MISSING])
     if row.arm is not None:
-        counted = MISSING if row.our_parameters is None else f"{row.our_parameters:,}"
-        rows.append([row.model, f"ours, arm {row.arm}", *(spread(summary, 2) for summary in row.ours), counted])
+        ours = [spread(summary, 2) for summary in row.ours]
+        rows.append([row.model, f"ours, arm {row.arm}", *ours, whole(row.our_parameters)])
     return rows
 
 

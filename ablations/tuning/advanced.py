@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.cells import MISSING
 from ablations.plan import Plan
 from ablations.reports.data import ReportData
+from ablations.reports.numbers import number
 from ablations.reports.paper_table import paper_table, write_paper_table
 from ablations.tuning.campaign import Campaign, StageArms, stage_arms, stage_plan, validation
 from ablations.tuning.choices import arms_table, unfinished
 from ablations.tuning.decision import Decision, best_of
-from ablations.tuning.outcome import Running, StageOutcome, Table
+from ablations.tuning.outcome import REPORT, Running, StageOutcome, Table
 from ablations.tuning.stages import DatasetsStage, DistillationStage, EnsembleStage, PostprocessingStage, Stage
 from altformer.data.datasets import data_dir, load
 from altformer.files import write_json
@@ -26,7 +26,6 @@ from experiments.dataset_choice import at_hand
 from experiments.runs import Run
 
 Scores = Mapping[str, Any]
-REPORT = "report.md"
 
 
 def run_ensemble(running: Running, name: str, stage: EnsembleStage) -> StageOutcome:
@@ -35,7 +34,7 @@ def run_ensemble(running: Running, name: str, stage: EnsembleStage) -> StageOutc
     if left := unfinished(name, finished):
         return left
     plan = finished.plan
-    members = done_runs(plan)
+    members = _done_runs(plan)
     scored: dict[str, Sequence[Scores]] = {f"seed {run.record['seed']}": [run.record] for run in members}
     for size in sorted(stage.sizes):
         chosen = members[:size]
@@ -50,7 +49,7 @@ def run_distillation(running: Running, name: str, stage: DistillationStage) -> S
     teaching = running.run(name, replace(winner_plan(running, name, 1), folder=_beside(running, name, "teacher")))
     if left := unfinished(name, teaching):
         return left
-    if not (teachers := done_runs(teaching.plan)):
+    if not (teachers := _done_runs(teaching.plan)):
         return _skipped(running, name, "the winner has no model that could teach")
     drafts = {
         f"distilled_{weight:g}": {**stage.student, "distillation": {"teacher": teachers[0].hash, "weight": weight}}
@@ -73,7 +72,7 @@ def run_postprocessing(running: Running, name: str, stage: PostprocessingStage) 
     if left := unfinished(name, finished):
         return left
     plan = finished.plan
-    if not (runs := done_runs(plan)):
+    if not (runs := _done_runs(plan)):
         return _skipped(running, name, "the winner has no model to forecast with")
     what = "postprocessing-" + "-".join(stage.methods)
     running.ledger.add(name, what, [run.hash for run in runs], plan.data.name)
@@ -106,7 +105,7 @@ def winner_plan(running: Running, stage: str, seeds: int) -> Plan:
     return stage_plan(running.campaign, stage, arms, baseline="winner", seeds=seeds)
 
 
-def done_runs(plan: Plan) -> list[Run]:
+def _done_runs(plan: Plan) -> list[Run]:
     """The cells of a plan that are done, by seed."""
     return [Run(at.cell.folder, at.record) for at in plan.cells if at.record and at.record["status"] == "done"]
 
@@ -135,7 +134,7 @@ def scores_table(running: Running, scored: Mapping[str, Sequence[Scores]], note:
     rows = []
     for name, seeds in scored.items():
         found = [{**_flat("val", one), **_flat("test", one)} for one in seeds]
-        rows.append((name, str(len(found)), *(_number(_mean(found, column)) for column in [metric, *columns])))
+        rows.append((name, str(len(found)), *(number(_mean(found, column), 4) for column in [metric, *columns])))
     header = ("what", "seeds", metric, "test MAE", "test RMSE", "test MAPE %", "test MAE unmasked")
     return Table(header, tuple(rows), note=" ".join(filter(None, ["A number is a mean over its seeds.", note])))
 
@@ -229,7 +228,3 @@ def _mean(seeds: Sequence[Mapping[str, float]], column: str) -> float | None:
     """The mean of a number over seeds; None where one of them lacks it."""
     values = [one[column] for one in seeds if column in one]
     return sum(values) / len(values) if values and len(values) == len(seeds) else None
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.4f}"

@@ -13,7 +13,7 @@ from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
 from ablations.tuning.decision import Kind
-from ablations.tuning.plan import Tuning
+from ablations.tuning.plan import TuningPlan
 from altformer.config import Config
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
@@ -40,7 +40,7 @@ class Winner:
 class Campaign:
     """A tuning plan on one data set. ``seeds`` (None: each stage's own) and ``sampler`` are the command line's."""
 
-    tuning: Tuning
+    tuning: TuningPlan
     data: TrafficData
     machine: Machine
     dataset: str | None
@@ -156,7 +156,7 @@ def stage_plan(
             "resources": tuning.resources,
         }
     )
-    matrix._path, matrix._lines = tuning.path, tuning.lines_of("stages", stage)  # for what make_plan has to refuse
+    matrix.read_from(tuning.file, tuning.lines_of("stages", stage))  # for what make_plan has to refuse
     plan = make_plan(
         matrix,
         campaign.data,

@@ -8,6 +8,7 @@ from functools import partial
 
 from ablations.cells import MISSING
 from ablations.plan import Plan
+from ablations.reports.numbers import number
 from ablations.running import Finished
 from ablations.tuning.campaign import (
     Campaign,
@@ -20,7 +21,7 @@ from ablations.tuning.campaign import (
     validation,
 )
 from ablations.tuning.decision import Decision, best_of, not_meant, thresholds, through_gate
-from ablations.tuning.outcome import Running, StageOutcome, Table
+from ablations.tuning.outcome import REPORT, Running, StageOutcome, Table
 from ablations.tuning.search import Result, TpeSearch, label
 from ablations.tuning.stages import ArmsStage, Gate, SearchStage, Stage
 
@@ -72,13 +73,13 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
     """
     search = tpe_search(stage)
     drafts: dict[str, Settings] = dict(stage.arms)
-    for number in range(1, stage.rounds + 1):
+    for turn in range(1, stage.rounds + 1):
         proposals = search.ask(stage.round_size)
         drafts |= {label(proposal.settings): proposal.settings for proposal in proposals}
         arms, plan = search_plan(running, name, stage, drafts)
-        last = number == stage.rounds
+        last = turn == stage.rounds
         if plan.to_run or last:  # the last time also where nothing is to run: to report
-            print(f"{name}: round {number} of {stage.rounds}", flush=True)
+            print(f"{name}: round {turn} of {stage.rounds}", flush=True)
             finished = running.run(name, plan)
             plan = finished.plan
             if left := unfinished(name, finished):
@@ -87,7 +88,7 @@ def _run_rounds(running: Running, name: str, stage: SearchStage) -> StageOutcome
             own = label(proposal.settings)
             arm = arms.twins.get(own, own)
             cells = [at.cell.hash for at in plan.cells if at.arm == arm]
-            search.tell(proposal, running.told.result(name, proposal, cells, partial(result_of, plan, arm)))
+            search.tell(proposal, running.told.result(name, proposal, cells, partial(_result_of, plan, arm)))
     return choose(running, name, stage, plan, arms)
 
 
@@ -96,7 +97,7 @@ def tpe_search(stage: SearchStage) -> TpeSearch:
     return TpeSearch(stage.space, stage.seed, startup=min(STARTUP, -(-stage.rounds * stage.round_size // 2)))
 
 
-def result_of(plan: Plan, arm: str) -> Result:
+def _result_of(plan: Plan, arm: str) -> Result:
     """What the seeds of an arm came to: diverged if one did, else stopped if one was, else the mean objective."""
     metric = plan.matrix.objective
     records = [at.record for at in plan.cells if at.arm == arm and at.record]
@@ -114,7 +115,7 @@ def unfinished(name: str, finished: Finished) -> StageOutcome | None:
     """The end of a stage of which a cell has failed or that a signal ended; None where all cells are settled."""
     if not finished.exit_code:
         return None
-    return StageOutcome(name, finished.exit_code, reports=(finished.plan.folder / "report.md",))
+    return StageOutcome(name, finished.exit_code, reports=(finished.plan.folder / REPORT,))
 
 
 def choose(running: Running, name: str, stage: Stage, plan: Plan, arms: StageArms) -> StageOutcome:
@@ -148,7 +149,7 @@ def choose(running: Running, name: str, stage: Stage, plan: Plan, arms: StageArm
     notes += _changed_since(decision, candidates)
     notes.append(f"Winner so far: {winner.arm} ({field_names(winner.settings) or 'nothing changed'}).")
     return StageOutcome(
-        name, 0, decision, winner, (arms_table(plan, decision.candidates),), tuple(notes), (plan.folder / "report.md",)
+        name, 0, decision, winner, (arms_table(plan, decision.candidates),), tuple(notes), (plan.folder / REPORT,)
     )
 
 
@@ -172,8 +173,8 @@ def _marker(campaign: Campaign, gate: Gate, plan: Plan, best: str | None, stage:
 def _changed_since(decision: Decision, candidates: Mapping[str, float | None]) -> list[str]:
     """A note on each arm that has another value by now than it was decided by."""
     return [
-        f"{arm} has {_shown(value)} by now (another stage or matrix has trained it on); it was decided by "
-        f"{_shown(decision.candidates[arm])}, and that decision stands."
+        f"{arm} has {number(value, 4)} by now (another stage or matrix has trained it on); it was decided by "
+        f"{number(decision.candidates[arm], 4)}, and that decision stands."
         for arm, value in candidates.items()
         if value != decision.candidates[arm]
     ]
@@ -186,14 +187,10 @@ def arms_table(plan: Plan, candidates: Mapping[str, float | None]) -> Table:
         cells = [at.result for at in plan.cells if at.arm == arm.name]
         statuses = sorted({cell.status for cell in cells})
         epochs = [str(cell.record["epochs"]) for cell in cells if cell.record]
-        shown = _shown(candidates[arm.name])
+        shown = number(candidates[arm.name], 4)
         rows.append(
             (arm.name, f"{plan.params[arm.name]:,}", str(len(cells)), " / ".join(statuses), ", ".join(epochs), shown)
         )
-    rows.sort(key=lambda row: (row[-1] == "-", candidates[row[0]] or 0.0))
-    header = ("arm", "parameters", "seeds", "status", "epochs", f"{plan.matrix.objective}")
+    rows.sort(key=lambda row: (row[-1] == MISSING, candidates[row[0]] or 0.0))
+    header = ("arm", "parameters", "seeds", "status", "epochs", plan.matrix.objective)
     return Table(header, tuple(rows), note="Validation; what was stopped or diverged has no number and cannot win.")
-
-
-def _shown(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.4f}"

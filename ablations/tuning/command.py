@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,13 +21,19 @@ from ablations.surroundings import (
     settle,
     slots,
 )
-from ablations.tuning.plan import SAMPLERS, Tuning, load_tuning
+from ablations.tuning.plan import SAMPLERS, TuningPlan, load_tuning
 from altformer.errors import UserError, unknown_name
 from cluster.errors import RayGoneError
 from cluster.resources import Resources
 from experiments.compose import PROFILES, compose, find_experiment, parse_setting
 from experiments.dataset_choice import choose_dataset
 from experiments.mistakes import rule_of, shortened
+
+if TYPE_CHECKING:
+    from ablations.matrix import Matrix
+    from ablations.plan import Plan
+    from ablations.running import Finished
+    from ablations.tuning.campaign import Campaign
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +84,7 @@ class Session:
         self.ray_gone = False  # the cluster is lost, and Ray must not be used any more
         self._connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
 
-    def campaign(self) -> Any:
+    def campaign(self) -> Campaign:
         """What the command line asks for, with data set, device and profile settled."""
         from ablations.tuning.campaign import Campaign
         from altformer.data.datasets import load
@@ -103,12 +109,12 @@ class Session:
         """Trials at once."""
         return slots(self._tuning.resources, self._connection)
 
-    def check(self, campaign: Any) -> None:
+    def check(self, campaign: Campaign) -> None:
         """Whether the campaign can be run and written here; before its ledger says that it is."""
         self.slots()
         check_before_training([campaign.data], campaign.out, self._connection, self._tuning.resources)
 
-    def run_plan(self, plan: Any) -> Any:
+    def run_plan(self, plan: Plan) -> Finished:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
         from ablations.changed import refuse_changed
         from ablations.running import run_plan
@@ -125,11 +131,11 @@ class Session:
         self.ray_gone = finished.outcome is not None and finished.outcome.cluster_lost
         return finished
 
-    def _with_retries(self, matrix: Any) -> Any:
+    def _with_retries(self, matrix: Matrix) -> Matrix:
         return matrix.model_copy(update={"retries": given_retries(matrix.retries, self._args)})
 
 
-def with_resources(tuning: Tuning, args: argparse.Namespace) -> Tuning:
+def with_resources(tuning: TuningPlan, args: argparse.Namespace) -> TuningPlan:
     """The plan with the resources given on the command line; UserError for what they may not be."""
     try:
         resources = Resources.model_validate(given_resources(tuning.resources, args))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ablations.cells import MISSING
 from ablations.plan import PlannedCell
+from ablations.reports.numbers import number
 from ablations.tuning.advanced import winner_plan
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.decision import not_meant
@@ -79,9 +80,8 @@ def _final(running: Running, outcomes: Sequence[StageOutcome]) -> Measured:
 
 def _row(part: Part, goal: Goal, measured: Measured, marker: str) -> tuple[str, ...]:
     what, value, seeds = measured
-    shown = MISSING if value is None else f"{value:.4f}"
     verdicts = (_verdict(value, limit, marker) for limit in (goal.conservative, goal.aggressive))
-    return (part, what, str(seeds) if value is not None else MISSING, shown, *verdicts)
+    return (part, what, str(seeds) if value is not None else MISSING, number(value, 4), *verdicts)
 
 
 def _verdict(value: float | None, limit: float, marker: str) -> str:

@@ -16,7 +16,7 @@ from ablations.tuning.log import JsonLines
 from ablations.tuning.search import Proposal, Result
 from ablations.tuning.stages import Stage
 
-DECISIONS, TOLD = "decisions.jsonl", "told.jsonl"
+DECISIONS, TOLD, REPORT = "decisions.jsonl", "told.jsonl", "report.md"
 
 #: Runs what is not settled of a plan and reports on it.
 RunPlan = Callable[[Plan], Finished]
@@ -28,7 +28,6 @@ class Table:
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    title: str = ""
     note: str = ""
 
 

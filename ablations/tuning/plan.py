@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ablations.matrix import Objective
 from ablations.per_profile import for_profile
 from ablations.tuning.stages import AnyStage, ArmsStage, SearchStage, Stage
+from ablations.written import Written
 from altformer.errors import UserError, unknown_name
 from altformer.schema import Strict
 from cluster.resources import Resources
-from experiments.compose import Layer, base_experiment, settings_over
+from experiments.compose import HERE
 from experiments.fields import locate
-from experiments.mistakes import explain, place_of
+from experiments.mistakes import explain
 from experiments.yaml_file import read_yaml
 
 END = "end"  # what follows the last stage
@@ -57,13 +58,16 @@ class Goals(Strict):
         return found
 
 
-class Tuning(Strict):
+class TuningPlan(Written):
     """A tuning plan. ``settings`` hold in every stage; ``objective`` is what every choice is made by, on validation.
 
     ``goals`` are judged in the report, and decide nothing.
 
     Anywhere in the file ``{quick: ..., full: ...}`` stands for one value per profile.
     """
+
+    KIND = "tuning plan"
+    SHIPPED = HERE
 
     name: str = Field("tuning", pattern=r"^[A-Za-z0-9_-]{1,40}$")
     title: str = ""
@@ -74,34 +78,7 @@ class Tuning(Strict):
     goals: Goals | None = None
     stages: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")], AnyStage] = Field(min_length=1)
 
-    _path: Path | None = PrivateAttr(None)
-    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
-
-    @property
-    def base_file(self) -> Path:
-        """The base experiment's YAML; UserError where there is none."""
-        return base_experiment(self.base, self._path, self.where("base"))
-
-    @property
-    def path(self) -> Path | None:
-        """The file of the plan."""
-        return self._path
-
-    def lines_of(self, *keys: str) -> dict[str, int]:
-        """The line of every key below some keys, by its dotted path from there."""
-        prefix = ".".join(keys) + "."
-        return {key.removeprefix(prefix): line for key, line in self._lines.items() if key.startswith(prefix)}
-
-    def where(self, *keys: str) -> str:
-        """``file:line`` of a key, or of the nearest one around it."""
-        return place_of(self._path, self._lines, keys, "tuning plan")
-
-    def settings_over(self, settings: Mapping[str, Any]) -> Layer:
-        """The ``settings`` of ``--set`` over the plan's own, each with its place."""
-        folder = self._path.parent if self._path else Path()
-        return settings_over(self.settings, lambda key: self.where("settings", key), folder, settings)
-
-    def with_resources(self, resources: Resources) -> Tuning:
+    def with_resources(self, resources: Resources) -> TuningPlan:
         """The same plan on other resources."""
         return self.model_copy(update={"resources": resources})
 
@@ -111,17 +88,17 @@ class Tuning(Strict):
         return self.stages[name].next or names[names.index(name) + 1]
 
 
-def load_tuning(path: Path, profile: str, sampler: str | None = None) -> Tuning:
+def load_tuning(path: Path, profile: str, sampler: str | None = None) -> TuningPlan:
     """Read a plan as it is in a profile, searching with ``sampler`` where given; UserError with file and line."""
     values, lines = read_yaml(path)
     values = for_profile(values, profile)
     if sampler is not None:
         values = _with_sampler(values, sampler)
     try:
-        tuning = Tuning.model_validate(values)
+        tuning = TuningPlan.model_validate(values)
     except ValidationError as error:
-        raise explain(error, Tuning, path, lines, "tuning plan") from None
-    tuning._path, tuning._lines = path, lines
+        raise explain(error, TuningPlan, path, lines, TuningPlan.KIND) from None
+    tuning.read_from(path, lines)
     for field in tuning.settings:
         locate(field, tuning.where("settings", field))
     for name, stage in tuning.stages.items():
@@ -140,7 +117,7 @@ def _with_sampler(values: dict[str, Any], sampler: str) -> dict[str, Any]:
     return {**values, "stages": changed}
 
 
-def _check(tuning: Tuning, name: str, stage: Stage) -> None:
+def _check(tuning: TuningPlan, name: str, stage: Stage) -> None:
     """UserError for a way to a stage that is not written further down, and for what a stage names or needs and lacks.
 
     Since every way leads down the file, every campaign ends.

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ablations.cells import MISSING
 from ablations.reports.blocks import as_sentence
 from ablations.reports.markdown_text import escape, table
+from ablations.reports.numbers import number
 from ablations.tuning.campaign import field_names
 from ablations.tuning.decision import Decision
 from ablations.tuning.goal_verdicts import goals_table
 from ablations.tuning.ledger import PLANNED
-from ablations.tuning.outcome import Running, StageOutcome, Table
+from ablations.tuning.outcome import REPORT, Running, StageOutcome, Table
 from ablations.tuning.plan import END
 from altformer.files import write_text
 from experiments import provenance
 from experiments.scores_table import QUICK_NOTE
 
-REPORT = "report.md"
 ON_VALIDATION = (
     "Every choice was made on validation: arms, ways, sizes and parameters. Test numbers stand here because every cell "
     "that is done is scored on its test set once; nothing was chosen by them. Each reading is in the ledger of its "
@@ -72,15 +73,11 @@ def _stage(running: Running, outcome: StageOutcome) -> Iterator[str]:
 
 
 def _row(decision: Decision) -> tuple[str, ...]:
-    value = "-" if decision.value is None else f"{decision.value:.4f}"
     limits = decision.thresholds or {}
-    between = " / ".join(f"{limit:g}" for limit in limits.values()) or "-"
+    between = " / ".join(f"{limit:g}" for limit in limits.values()) or MISSING
     reason = decision.reason + (f" ({decision.marker})" if decision.marker else "")
-    return (decision.stage, decision.winner or "-", value, between, _next(decision.path), reason)
-
-
-def _next(path: str) -> str:
-    return "-" if path == END else path
+    following = MISSING if decision.path == END else decision.path
+    return (decision.stage, decision.winner or MISSING, number(decision.value, 4), between, following, reason)
 
 
 def _table(found: Table) -> str:

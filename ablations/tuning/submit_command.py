@@ -8,7 +8,7 @@ from pathlib import Path
 from ablations.submit_command import AUTO, Asked, add_submission, submit
 from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
-from ablations.tuning.plan import Tuning, load_tuning
+from ablations.tuning.plan import TuningPlan, load_tuning
 from altformer.data.config import DatasetConfig
 from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import unknown_name
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     return submit(asked, args)
 
 
-def check(file: Path, args: argparse.Namespace) -> tuple[Tuning, DatasetConfig]:
+def check(file: Path, args: argparse.Namespace) -> tuple[TuningPlan, DatasetConfig]:
     """The plan, and its data set, with the options of ``args``; UserError as ``altformer tune`` raises it.
 
     What the stages' arms become depends on the data and on the stages before: the job looks at that before it trains.

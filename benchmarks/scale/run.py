@@ -23,13 +23,13 @@ from rich.console import Console
 
 from ablations.estimate import estimate
 from ablations.events import FILE
+from ablations.groups import make_group
 from ablations.matrix import Matrix, make_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
 from ablations.reports.data import ReportData
 from ablations.reports.files import write_report
 from ablations.running import run_plan
-from ablations.several import make_group
 from ablations.status import status_of
 from altformer.data.simulated import simulate
 from benchmarks.scale.cluster import OF_TRIALS, SimulatedCluster

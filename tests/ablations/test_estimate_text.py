@@ -11,10 +11,10 @@ import pytest
 
 from ablations.estimate import Estimate
 from ablations.estimate_text import budget_words, cell_time, expectation_lines, hours, power_text, size
+from ablations.groups import Group
 from ablations.matrix import load_matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
-from ablations.several import Group
 from ablations.terminal import print_end, print_group
 from cluster.budget import Budget
 from cluster.work import Ended, Outcome

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from ablations.folders import find_matrix
+from ablations.groups import make_group, run_group
 from ablations.matrix import load_matrix, matrix_file, restore_matrix, shipped_matrices
 from ablations.rebuilding import rebuild
 from ablations.reported import read_reported, write_run
 from ablations.reports.facts import RunInfo
-from ablations.several import make_group, run_group
 from altformer.errors import UserError
 from experiments.cli import main
 

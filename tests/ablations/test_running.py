@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from ablations.groups import FinishedGroup, Group, make_group, run_group
 from ablations.plan import Plan
 from ablations.running import Finished, run_plan
-from ablations.several import FinishedGroup, Group, make_group, run_group
 from ablations.terminal import print_finished
 from ablations.trials import FailureRecords, Trained
 from altformer.files import write_json
@@ -201,7 +201,7 @@ def test_a_page_over_several_matrices_that_cannot_be_written(plan: Plan, make_fo
         raise FULL
 
     more = make_folder.plan("more", "", {"low": [3.1, 3.2, 3.0], "high": [3.0, 3.1, 2.9]})
-    monkeypatch.setattr("ablations.several.write_overview", full)
+    monkeypatch.setattr("ablations.groups.write_overview", full)
     done = run_group(make_group("several", [plan.refreshed(), more], plan.folder.parent), Ray, None)
     assert done.exit_code == 1 and done.problem is not None and "No space left" in done.problem
     assert all(one.problem is None and not one.exit_code for one in done.matrices)

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from ablations import several
-from ablations.command import _run_groups
+from ablations.command import run_groups
+from ablations.groups import FinishedGroup, Group, make_group
 from ablations.matrix import PACKAGE, load_matrix, shipped_matrices
 from ablations.plan import Plan
 from ablations.planning import make_plan
 from ablations.reports.data import build_report
 from ablations.reports.facts import RunInfo
 from ablations.running import Finished
-from ablations.several import FinishedGroup, Group, make_group
 from ablations.terminal import print_finished, print_group
+from cluster.budget import NO_BUDGET
 from experiments.cell import Machine, write_failure
 from experiments.cli import main
 
@@ -75,9 +75,9 @@ def test_the_table_over_data_sets_is_written_where_it_is_asked_for(
     dataset: str | None, groups: int, key: str, written: bool, plan: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     one = finished([plan(RATES + key)])
-    monkeypatch.setattr(several, "run_group", lambda *args: one)
+    monkeypatch.setattr("ablations.groups.run_group", lambda *args: one)
     args = argparse.Namespace(dataset=dataset, out=tmp_path / "out", no_mlflow=True)
-    _run_groups([one.group] * groups, args, SimpleNamespace(), SimpleNamespace())
+    run_groups([one.group] * groups, args, SimpleNamespace(), SimpleNamespace(), NO_BUDGET)
     folders = list((tmp_path / "out").glob("rates-*-data-sets-*/table.md")) if (tmp_path / "out").exists() else []
     assert bool(folders) == written
 

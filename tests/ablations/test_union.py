@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ablations.groups import make_group
 from ablations.matrix import load_matrix, matrix_files
 from ablations.planning import make_plan
-from ablations.several import make_group
 from ablations.terminal import print_group
 from ablations.union import make_union, shared_cells
 from altformer.errors import UserError

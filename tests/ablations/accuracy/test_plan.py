@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ablations.accuracy.plan import PACKAGE, Plan, Steps, load_plan, meets
+from ablations.accuracy.plan import PACKAGE, AccuracyPlan, Steps, load_plan, meets
 from ablations.accuracy.steps import AccuracyCampaign
 from altformer.errors import UserError
 from experiments.cell import Machine
@@ -72,7 +72,7 @@ def test_the_campaign_of_the_documents_is_one(tmp_path):
     (tmp_path / "mine.yaml").write_text(block)
     plan = load_plan(str(tmp_path / "mine.yaml"))
     described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.+?) \|", text, re.MULTILINE))))
-    assert described == {*Plan.model_fields, *Steps.model_fields}, "every key has its row"
+    assert described == {*AccuracyPlan.model_fields, *Steps.model_fields}, "every key has its row"
     assert plan.steps.final.datasets["PEMS08"] == {"weight_decay": 1e-3}
 
 

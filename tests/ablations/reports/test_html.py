@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ablations.reports.blocks import Table
 from ablations.reports.document import document
 from ablations.reports.files import write_report
-from ablations.reports.html import _table, html, sort_value
+from ablations.reports.html import html, sort_value, table_lines
 from ablations.reports.plots import inline_svgs
 
 BASE = [3.010, 2.995, 3.004]
@@ -152,13 +152,13 @@ printable = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs",
 
 @given(printable)
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    rows = Page("".join(_table(Table((text, "x"), ((text, f"a {text} b"),))))).tables[0]
+    rows = Page("".join(table_lines(Table((text, "x"), ((text, f"a {text} b"),))))).tables[0]
     assert [[cell for _, cell in row] for row in rows] == [[text, "x"], [text, f"a {text} b"]]
 
 
 @given(st.text())
 def test_no_text_is_ever_an_element(text: str) -> None:
-    page = Page("".join(_table(Table(("a", "b"), ((text, text),), (1,)))))
+    page = Page("".join(table_lines(Table(("a", "b"), ((text, text),), (1,)))))
     assert {tag for tag, _ in page.elements} == {"div", "table", "thead", "tbody", "tr", "th", "td"}
 
 

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ablations.arms import expand, spell
-from ablations.candidates import TUNING_SEED, Tuning, candidates, tuning, tuning_matrix
+from ablations.candidates import TUNING_SEED, Tuned, candidates, choose_values, tuning_matrix
 from ablations.further_seeds import only_undecided, without_stopped
+from ablations.groups import Group
 from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
 from ablations.reports.data import ReportData
 from ablations.reports.markdown_text import escape, table
+from ablations.reports.numbers import number
 from ablations.running import Finished, run_plan
-from ablations.several import Group
 from altformer.data.traffic import TrafficData
 from altformer.files import write_text
-from cluster.budget import NO_BUDGET, Budget
+from cluster.budget import Budget
 from cluster.connection import Connection
 from experiments.cell import Machine
 from experiments.fields import leaf
@@ -31,7 +32,7 @@ class Draft:
     """A matrix on one data set. ``tuning`` is the plan of its candidates, None for a matrix that tunes nothing."""
 
     matrix: Matrix  # settled for the profile
-    compare: Callable[[Tuning | None], Plan]
+    compare: Callable[[Tuned | None], Plan]
     tuning: Plan | None
 
     @property
@@ -39,7 +40,7 @@ class Draft:
         """Whether every candidate has a result, so that the cells of the comparison are known."""
         return self.tuning is None or not self.tuning.refreshed().to_run
 
-    def choice(self) -> Tuning | None:
+    def choice(self) -> Tuned | None:
         """What the records on disk choose for each arm."""
         if self.tuning is None:
             return None
@@ -48,7 +49,7 @@ class Draft:
         arms = [
             arm for arm in expand(self.matrix) if any(one.name in results for one in candidates(self.matrix, [arm]))
         ]
-        return tuning(self.matrix, arms, results)
+        return choose_values(self.matrix, arms, results)
 
     def chosen_text(self) -> str:
         """One line: the values that each arm gets."""
@@ -63,7 +64,7 @@ class Draft:
     def provisional(self) -> Plan:
         """The comparison as large as it will be; which values its cells have is not known before ``is_tuned``."""
         plan = self.plan()
-        early = plan.tuning.warnings if plan.tuning is not None else ()
+        early = plan.tuned.warnings if plan.tuned is not None else ()
         return replace(plan, notes=tuple(note for note in plan.notes if note not in early))
 
 
@@ -90,8 +91,8 @@ def make_draft(
         make(matrix, seeds=1)  # for its mistakes, in the names of its arms
         first = make(tuning_matrix(settled), seeds=1, first_seed=TUNING_SEED)
 
-    def compare(chosen: Tuning | None) -> Plan:
-        plan = make(matrix, seeds=seeds, keep_seeds=True, tuning=chosen)
+    def compare(chosen: Tuned | None) -> Plan:
+        plan = make(matrix, seeds=seeds, keep_seeds=True, tuned=chosen)
         return only_undecided(plan, seeds) if undecided else without_stopped(plan)
 
     return Draft(settled, compare, first)
@@ -107,9 +108,9 @@ def run_tuning(
     drafts: Sequence[Draft],
     connect: Callable[[], Connection],
     mlflow_out: Path | None,
-    connection: Connection | None = None,
-    budget: Budget = NO_BUDGET,
-    expected: Mapping[str, float] | None = None,
+    connection: Connection | None,
+    budget: Budget,
+    expected: Mapping[str, float],
 ) -> Iterator[Finished]:
     """Train the candidates of each draft that is not tuned, matrix after matrix, and say what was chosen.
 
@@ -118,7 +119,7 @@ def run_tuning(
     for draft in drafts:
         if draft.tuning is None or draft.is_tuned:
             continue
-        plan = replace(draft.tuning.refreshed(), expected=expected or {})
+        plan = replace(draft.tuning.refreshed(), expected=expected)
         report = partial(_write_candidates, draft)
         finished = run_plan(plan, connect, mlflow_out, connection, budget=budget, report_with=report)
         yield finished
@@ -141,7 +142,7 @@ def _write_candidates(draft: Draft, data: ReportData, folder: Path) -> Path:
             arm,
             *map(str, one.values.values()),
             one.status,
-            "-" if one.validation is None else f"{one.validation:.4f}",
+            number(one.validation, 4),
             "chosen" if one is choice.best(arm) else "",
         ]
         for arm, tried in choice.tried.items()

@@ -9,8 +9,8 @@ import pytest
 
 from ablations.candidates import TUNING_SEED
 from ablations.cells import read_cells
+from ablations.drafts import make_draft
 from ablations.matrix import load_matrix
-from ablations.tuned_arms import make_draft
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError
 from experiments.cell import Machine
@@ -96,7 +96,7 @@ def test_the_best_on_validation_is_chosen_whatever_the_test_set_says(draft, sett
         "The best lr is at the end of the list [0.001, 0.003, 0.01] for large (0.001): a better one may lie beyond it, "
         "so widen the list.",
     )
-    assert "large: lr=0.001 3.0000, lr=0.003 3.4000, lr=0.01 3.5000" in plan.tuning.note
+    assert "large: lr=0.001 3.0000, lr=0.003 3.4000, lr=0.01 3.5000" in plan.tuned.note
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "stopped"])
@@ -113,7 +113,7 @@ def test_an_arm_whose_candidates_all_diverge_keeps_the_bases_value_and_it_is_sai
     plan = found.plan()
     assert rates(plan)["large"] == 0.0005, "the base's, not the profile's: no arm takes a tuned field from there"
     assert plan.notes == ("Arm large has no tuned values: every candidate diverged; it keeps those of the base.",)
-    assert plan.tuning.content()["arms"]["large"]["chosen"] is None
+    assert plan.tuned.content()["arms"]["large"]["chosen"] is None
     settle(found.tuning, dict.fromkeys(BEST, "diverged"))
     assert rates(found.plan()) == {"small": 0.0005, "large": 0.0005} and len(found.plan().notes) == 2
 
@@ -162,7 +162,7 @@ def test_an_arm_that_needs_a_graph_is_not_tuned_without_one(draft, settle):
 
 def test_without_tune_per_arm_there_is_one_phase(draft):
     found = draft(MATRIX.replace("tune_per_arm", "#"))
-    assert found.is_tuned and found.tuning is None and found.plan().tuning is None
+    assert found.is_tuned and found.tuning is None and found.plan().tuned is None
     assert not (found.plan().folder / "tuned.json").exists()
 
 
