@@ -208,5 +208,4 @@ def _after(unit: str) -> str:
 
 
 def _curve(cell: CellResult) -> Curve:
-    epochs = (cell.record or {}).get("curve") or []
-    return Curve(cell.seed, cell.status, tuple(float(epoch["val_mae"]) for epoch in epochs))
+    return Curve(cell.seed, cell.status, tuple(float(epoch["val_mae"]) for epoch in cell.curve))

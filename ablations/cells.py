@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,21 @@ class CellResult:
     def status(self) -> str:
         """done, stopped, diverged, failed; ``not run`` without a record."""
         return str(self.record["status"]) if self.record else "not run"
+
+    @property
+    def curve(self) -> Sequence[Mapping[str, Any]]:
+        """What was measured at each epoch, as far as it came."""
+        return (self.record or {}).get("curve") or ()
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How it was trained, by its record; empty without one."""
+        return ((self.record or {}).get("config") or {}).get("training") or {}
+
+    def at_epoch(self, metric: str, epoch: int) -> float | None:
+        """A metric of the curve after an epoch (from 1)."""
+        value = next((one.get(metric) for one in self.curve if one.get("epoch") == epoch), None)
+        return None if value is None else float(value)
 
     def value(self, column: str) -> float | None:
         """A number of the record by its column (``test_mae_3``, ``val_mae``, ``params``); None where there is none.

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.matrix import Matrix, load_matrices
-from ablations.surroundings import (
+from ablations.run_options import (
     add_budget,
-    add_surroundings,
-    check_before_training,
-    connect,
+    add_run_options,
     given_budget,
     given_seeds,
     mlflow_out,
     ray_address,
+    with_options,
+)
+from ablations.surroundings import (
+    check_before_training,
+    connect,
     refuse_gpu_hours,
     settle,
     slots,
     trial_gpus,
-    with_options,
 )
 from altformer.errors import UserError
 from cluster.budget import Budget, Spent
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler", choices=("none", "futility", "asha"), help="early stopping (default: the matrix's)"
     )
-    add_surroundings(parser, "matrix")
+    add_run_options(parser, "matrix")
     add_budget(parser)
     parser.add_argument(
         "--probe-seconds",

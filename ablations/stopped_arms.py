@@ -66,9 +66,8 @@ def _best_until(cells: Iterable[CellResult], epoch: int, objective: str) -> dict
     """
     found: dict[int, float] = {}
     for cell in cells:
-        curve = (cell.record or {}).get("curve") or []
-        if cell.status == "done" or len(curve) >= epoch:
-            values = [value for one in curve[:epoch] if (value := one.get(objective)) is not None]
+        if cell.status == "done" or len(cell.curve) >= epoch:
+            values = [value for one in cell.curve[:epoch] if (value := one.get(objective)) is not None]
             finite = [float(value) for value in values if math.isfinite(value)]
             if finite:
                 found[cell.seed] = min(finite)
@@ -151,8 +150,7 @@ def _baseline_epochs(matrix: Matrix, results: Sequence[CellResult]) -> int | Non
 
 
 def _planned_epochs(result: CellResult) -> int | None:
-    config = (result.record or {}).get("config") or {}
-    epochs = (config.get("training") or {}).get("epochs")
+    epochs = result.training.get("epochs")
     return int(epochs) if epochs else None
 
 

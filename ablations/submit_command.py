@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ablations import command
 from ablations.matrix import ALL, PACKAGE, Matrix, load_matrices, matrix_file, matrix_files
-from ablations.surroundings import given_budget, given_seeds, with_options
+from ablations.run_options import given_budget, given_seeds, with_options
 from altformer.data.config import DatasetConfig
 from altformer.errors import UserError
 from experiments.cli import COMMANDS

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from ablations.cells import CellResult
 from ablations.claims import Claim
@@ -57,7 +56,7 @@ def _reasons(claim: Claim, evidence: Evidence, cells: Sequence[CellResult]) -> I
         yield "quick profile; the guide's numbers are of full training"
     if claim.dataset is not None and claim.dataset != evidence.dataset:
         yield f"the number is of {claim.dataset}"
-    trainings = [_training(cell) for cell in cells if cell.record and cell.status != "failed"]
+    trainings = [cell.training for cell in cells if cell.record and cell.status != "failed"]
     losses = {str(training.get("loss", "masked_mae")) for training in trainings}
     if claim.metric == "val_mae_unmasked" and trainings and losses != {"mae_unmasked"}:
         yield f"trained with {', '.join(sorted(losses))}; the guide's scoring needs loss: mae_unmasked"
@@ -76,11 +75,6 @@ def _command(claim: Claim, evidence: Evidence) -> str:
     return f"{evidence.repeat}{dataset} --profile full" + (" --set loss=mae_unmasked" if unmasked else "")
 
 
-def _training(cell: CellResult) -> Mapping[str, Any]:
-    config = (cell.record or {}).get("config") or {}
-    return config.get("training") or {}
-
-
 def _why(cell: CellResult) -> str:
     """Why a cell has no value: what ended it, and when."""
     epochs = (cell.record or {}).get("epochs")
@@ -91,6 +85,4 @@ def _at_epoch(cell: CellResult, metric: str, epoch: int | None) -> float | None:
     """A validation metric after an epoch (from 1), or at the best one of a cell that ran to its end."""
     if epoch is None:
         return cell.value(metric) if cell.status == "done" else None
-    curve = (cell.record or {}).get("curve") or []
-    value = next((one.get(metric) for one in curve if one.get("epoch") == epoch), None)
-    return None if value is None else float(value)
+    return cell.at_epoch(metric, epoch)

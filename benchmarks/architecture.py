@@ -65,7 +65,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "folders", "reported", "rebuilding", "status", "leftovers", "comparison",
     ),
     "commands, and Python": (
-        "command", "report_command", "compare_command", "promote_command", "status_command", "gc_command", "notebook",
+        "command", "run_options", "report_command", "compare_command", "promote_command", "status_command",
+        "gc_command", "notebook",
     ),
     "a project of one's own: its files, and what an editor and a shell know of them": (
         "init_command", "schema_command", "completion_command",

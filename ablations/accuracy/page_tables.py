@@ -129,8 +129,7 @@ def ablation_table(campaign: AccuracyCampaign) -> str:
 
 def seeds_at_once(task: Task) -> int:
     """How many seeds of a configuration were trained as one model: a seed's seconds are this share of its time; 1."""
-    curves = [(at.record or {}).get("curve") or [] for at in task.cells]
-    return max((at_once(epoch) for curve in curves for epoch in curve), default=1) or 1
+    return max((at_once(epoch) for at in task.cells for epoch in at.result.curve), default=1) or 1
 
 
 def _share(task: Task) -> str:

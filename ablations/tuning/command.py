@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ablations.surroundings import (
-    add_surroundings,
-    check_before_training,
-    connect,
+from ablations.run_options import (
+    add_run_options,
     given_resources,
     given_retries,
     given_seeds,
     mlflow_out,
     ray_address,
+)
+from ablations.surroundings import (
+    check_before_training,
+    connect,
     settle,
     slots,
 )
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="data set (default: the base experiment's); auto: METR-LA, else simulated")
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 of every arm (default: each stage's)")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field in every stage")
-    add_surroundings(parser, "plan")
+    add_run_options(parser, "plan")
     parser.add_argument("--dry-run", action="store_true", help="print stages, gates and the first cells; run nothing")
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from ablations.cells import MISSING
 from ablations.plan import PlannedCell
 from ablations.reports.numbers import number
-from ablations.tuning.advanced import winner_plan
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.decision import not_meant
 from ablations.tuning.outcome import Running, StageOutcome, Table
 from ablations.tuning.plan import PARTS, Goal, Part
 from ablations.tuning.stages import EnsembleStage, PostprocessingStage
+from ablations.tuning.winner_stages import winner_plan
 
 Measured = tuple[str, float | None, int]  # what, its value, of how many seeds
 
@@ -54,7 +54,7 @@ def _measured(
     cells: Sequence[PlannedCell], metric: str, running: Running, outcomes: Sequence[StageOutcome]
 ) -> Mapping[Part, Measured]:
     done = [at for at in cells if at.record and at.record["status"] == "done"]
-    first = [_at_first_epoch(at, metric) for at in done]
+    first = [at.result.at_epoch(metric, 1) for at in done]
     best = [at.result.value(metric) for at in done]
     return {
         "initial": ("the winner after epoch 1", *_mean(first)),
@@ -90,11 +90,6 @@ def _verdict(value: float | None, limit: float, marker: str) -> str:
     if marker:
         return f"< {limit:g}: not judged"
     return f"< {limit:g}: {'reached' if value < limit else 'missed'}"
-
-
-def _at_first_epoch(at: PlannedCell, metric: str) -> float | None:
-    curve = (at.record or {}).get("curve") or []
-    return next((one.get(metric) for one in curve if one.get("epoch") == 1), None)
 
 
 def _mean(values: Iterable[float | None]) -> tuple[float | None, int]:

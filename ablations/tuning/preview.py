@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ablations.plan import Plan
 from ablations.running import Finished
 from ablations.terminal import print_plan
-from ablations.tuning.advanced import chosen_datasets, winner_plan
 from ablations.tuning.campaign import Campaign, Settings, Winner, stage_arms
 from ablations.tuning.choices import arms_plan, grid_drafts, search_plan, tpe_search
 from ablations.tuning.decision import not_meant
@@ -24,6 +23,7 @@ from ablations.tuning.stages import (
     SearchStage,
     Stage,
 )
+from ablations.tuning.winner_stages import chosen_datasets, winner_plan
 from altformer.data.datasets import data_dir, ways_out
 from altformer.data.specs import SIMULATED, SPECS
 from altformer.errors import UserError, unknown_name

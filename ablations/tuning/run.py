@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ablations.tuning.advanced import run_datasets, run_distillation, run_ensemble, run_postprocessing
 from ablations.tuning.campaign import Campaign
 from ablations.tuning.choices import run_arms, run_search
 from ablations.tuning.goal_verdicts import goal_sentences, goals_table
 from ablations.tuning.outcome import Running, RunPlan, StageOutcome
 from ablations.tuning.plan import END
 from ablations.tuning.report import write_campaign_report
+from ablations.tuning.winner_stages import run_datasets, run_distillation, run_ensemble, run_postprocessing
 
 RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
     "arms": run_arms,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ablations.run_options import given_retries, given_seeds
 from ablations.submit_command import AUTO, Asked, add_submission, submit
-from ablations.surroundings import given_retries, given_seeds
 from ablations.tuning import command
 from ablations.tuning.plan import TuningPlan, load_tuning
 from altformer.data.config import DatasetConfig

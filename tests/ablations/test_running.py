@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
 
 def test_how_often_cells_are_tried_again(plan: Plan, tmp_path: Path, capsys: Any) -> None:
     from ablations.command import add_arguments
-    from ablations.surroundings import with_options
+    from ablations.run_options import with_options
     from experiments.cli import Parser
 
     parser = Parser()

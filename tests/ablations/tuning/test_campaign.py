@@ -9,7 +9,7 @@ import pytest
 from ablations.reported import read_reported
 from ablations.reports.files import write_tables
 from ablations.running import run_plan
-from ablations.tuning import advanced
+from ablations.tuning import winner_stages
 from ablations.tuning.campaign import Campaign, Winner, stage_arms
 from ablations.tuning.ledger import Ledger
 from ablations.tuning.outcome import DECISIONS
@@ -137,8 +137,8 @@ def no_models(monkeypatch, make_record):
         each = [{"method": name, "parameter": "p", "value": 0.5, **made_up(3.7 + len(name) / 100)} for name in methods]
         return {**made_up(4.0), "methods": each}
 
-    monkeypatch.setattr(advanced, "_ensemble", lambda runs: made_up(3.9 - len(runs) / 100))
-    monkeypatch.setattr(advanced, "_postprocessed", postprocessed)
+    monkeypatch.setattr(winner_stages, "_ensemble", lambda runs: made_up(3.9 - len(runs) / 100))
+    monkeypatch.setattr(winner_stages, "_postprocessed", postprocessed)
 
 
 @pytest.fixture
@@ -422,7 +422,7 @@ def test_a_reading_is_in_the_ledger_before_it_is_made(campaign, make_record, mon
         raise Interrupted
 
     with monkeypatch.context() as patched:
-        patched.setattr(advanced, "_ensemble", crash)
+        patched.setattr(winner_stages, "_ensemble", crash)
         with pytest.raises(Interrupted):
             run_campaign(run, planned_first)
     assert run_campaign(run, planned_first) == 0
