@@ -26,6 +26,7 @@ ABLATE = $(ALTFORMER) ablate $(OPTIONS)
 	ablation-capacity ablation-stages ablation-fair-lr ablation-all ablation-datasets
 
 help: ## list the targets
+	@echo "Options: SEEDS=1 DATASET=METR-LA PROFILE=quick OUT=runs WORKERS=2 ADDRESS=auto ARGS='--dry-run'; README.md says more"
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt

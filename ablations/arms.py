@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def resolve_arms(arms: Sequence[Arm], resolve: Callable[[Arm], Resolved]) -> dic
         try:
             configuration = resolve(arm)
         except UserError as error:
-            raise UserError(f"{arm.where}: arm '{arm.name}': {error}") from None
+            wrong = re.sub(r"^arm [^:\s]+: ", "", str(error), flags=re.MULTILINE)  # the field is named again after it
+            raise UserError(f"{arm.where}: arm '{arm.name}': {wrong}") from None
         if (name := named.setdefault(repr(configuration), arm.name)) != arm.name:
             raise UserError(
                 f"{arm.where}: arms '{name}' and '{arm.name}' are one configuration under two names; remove one"

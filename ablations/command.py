@@ -56,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dataset",
-        help="data set (default: the base experiment's); auto: METR-LA, else simulated; several with commas; "
-        "at-hand: every known one whose file is there",
+        help="data set by name (`altformer data list`), or the YAML file that has a `dataset:` of your own (default: "
+        "the base experiment's); auto: METR-LA, else simulated; several with commas; at-hand: every known one whose "
+        "file is there",
     )
     parser.add_argument("--seeds", type=int, help="seeds 0..N-1 (default: the matrix's)")
     parser.add_argument(

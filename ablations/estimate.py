@@ -109,7 +109,7 @@ def estimate(
         kind = cost_key(config)
         if kind in paces:
             load = load_of(config, plan.data, plan.params[at.arm])
-            seconds[key] = paces[kind].seconds(load, _epochs_done(at.cell))
+            seconds[key] = paces[kind].seconds(load, epochs_done(at.cell))
             of_cell[key] = sources[kind]
     needed = sum(cells[key][0].params[cells[key][1].arm] * _BYTES_PER_WEIGHT * _CHECKPOINTS for key in order)
     out = plans[0].folder.parent
@@ -237,7 +237,7 @@ def _params(planned: tuple[Plan, PlannedCell]) -> int:
     return plan.params[at.arm]
 
 
-def _epochs_done(cell: Cell) -> int:
+def epochs_done(cell: Cell) -> int:
     """The epochs that a cell's newest checkpoint holds, from its name."""
     names = [path.name.removeprefix("epoch-") for path in (cell.folder / "checkpoints").glob("epoch-*")]
     return max((int(name) for name in names if name.isdigit()), default=0)

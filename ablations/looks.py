@@ -40,6 +40,16 @@ class Looks:
         return len(self.seeds) > self.planned
 
     @property
+    def caution(self) -> str:
+        """What a reader of the verdicts alone must know of an unplanned look; empty for a planned one."""
+        if not self.unplanned:
+            return ""
+        return (
+            f"Look {len(self.seeds)} at these results, where {self.planned} {_planned(self.planned)}: a difference "
+            f"that is none is claimed more often than at alpha {ALPHA:g}; confirm it with fresh seeds."
+        )
+
+    @property
     def text(self) -> str:
         """Which look this is, and what its alpha means."""
         if not self.missing:

@@ -21,7 +21,7 @@ from altformer.data.config import DatasetConfig
 from altformer.errors import UserError
 from experiments.cli import COMMANDS
 from experiments.compose import PROFILES, parse_setting
-from experiments.dataset_choice import AT_HAND, choose_datasets
+from experiments.dataset_choice import AT_HAND, choose_datasets, is_own
 from experiments.logs_command import ADDRESS, attached_again, find_jobs, follow_job
 
 if TYPE_CHECKING:
@@ -218,6 +218,8 @@ def _datasets(text: str | None) -> list[str | None]:
         return [None]
     names = [name.strip() for name in text.split(",")]
     known = [name for name in names if name not in (AUTO, AT_HAND)]
+    if own := next(filter(is_own, known), None):
+        raise UserError(f"--dataset {own}: a job gets a data set of your own by its matrix: write `base: {own}` there")
     chosen: list[str | None] = [name for name, _ in choose_datasets(",".join(known))] if known else []
     return chosen if len(known) == len(names) else [None, *chosen]
 

@@ -14,7 +14,7 @@ from ablations.arm_results import metric_name
 from ablations.arms import Arm
 from ablations.cells import TABLE, read_cells
 from ablations.changed import few, reruns
-from ablations.estimate import Estimate
+from ablations.estimate import Estimate, epochs_done
 from ablations.estimate_text import cell_time, expectation_lines, power_text
 from ablations.groups import FinishedGroup, Group
 from ablations.plan import Plan, PlannedCell
@@ -26,6 +26,7 @@ from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import duration
 from cluster.work import FaultKind
 from experiments.provenance import versions
+from experiments.runs import Run
 
 _WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
     "error": "an error",
@@ -94,6 +95,7 @@ def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget:
         f"{sum(len(plan.cells) for plan in group.plans)} cells, {len(found)} distinct, {len(shared)} shared, "
         f"{len(to_run)} to run, {slots} at once{where}"
     )
+    _print_begun({at.cell.hash: at for plan in group.plans for at in plan.to_run}.values())
     _print_expectation(estimate, budget)
     powers: dict[str, list[str]] = {}
     for plan in group.plans:
@@ -130,9 +132,18 @@ def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget:
         f"({machine.workers} worker(s) x {machine.threads} thread(s) on {machine.device}); "
         f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}"
     )
+    _print_begun(plan.to_run)
     _print_expectation(estimate, budget)
     if text := power_text(plan):
         print(f"Power: {text}", flush=True)
+
+
+def _print_begun(to_run: Iterable[PlannedCell]) -> None:
+    """Which cells an earlier run has left unfinished, and the epoch that each goes on from."""
+    begun = [f"{at.name} (epoch {epoch})" for at in to_run if (epoch := epochs_done(at.cell))]
+    if begun:
+        they = "1 goes" if len(begun) == 1 else f"{len(begun)} go"
+        print(f"Of these {they} on from a checkpoint: {few(begun)}")
 
 
 def _print_expectation(estimate: Estimate | None, budget: Budget) -> None:
@@ -162,6 +173,8 @@ def print_result(finished: Finished) -> None:
         print(report.marker)
     Console().print(table)
     print(report.summary)
+    if report.looks and report.looks.caution:
+        print(f"Note: {report.looks.caution}")
     _print_claims(report)
     print(f"Cells: {_counts(plan.cells)}")
     _print_failures(finished)
@@ -170,7 +183,32 @@ def print_result(finished: Finished) -> None:
     if table_of_cells.is_file() and any(row["mlflow_run_id"] for row in read_cells(table_of_cells)):
         out = plan.cells[0].cell.folder.parents[1]
         print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
+    _print_best(plan)
     print_end(finished)
+
+
+def _print_best(plan: Plan) -> None:
+    """Once a matrix is at its end: how to forecast with the cell that `altformer promote` would choose."""
+    from experiments.served import validation_of
+
+    by_arm: dict[str, list[PlannedCell]] = {}
+    for at in plan.cells:
+        by_arm.setdefault(at.arm, []).append(at)
+    whole = [cells for cells in by_arm.values() if all(at.record and at.record["status"] == "done" for at in cells)]
+    if plan.to_run or not whole:
+        return
+
+    def value(at: PlannedCell) -> float:
+        return validation_of(Run(at.cell.folder, at.record or {}), plan.matrix.objective)
+
+    def mean(cells: list[PlannedCell]) -> float:
+        return sum(map(value, cells)) / len(cells)
+
+    arm = min(whole, key=mean)
+    best = min(arm, key=value)
+    out = shlex.quote(str(best.cell.folder.parents[1]))
+    command = f"altformer predict --run {best.cell.hash} --input readings.csv --out {out}"
+    print(f"Forecast with the best by validation ({best.name}): {command}")
 
 
 def print_end(finished: Finished) -> None:

@@ -135,6 +135,12 @@ def connect(
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         where = "on this machine" if local else f"at {address}"
         raise ClusterError(f"cannot use Ray {where}: {error}") from error
+    except Exception as error:
+        if type(error) is not Exception:  # a bare one is Ray's way to say that its processes were not up within 30 s
+            raise
+        raise ClusterError(
+            f"Ray did not start on this machine: {error} If something else keeps it busy, give the same command again"
+        ) from error
     url = getattr(context, "dashboard_url", None)
     return Connection(
         address=str(ray.get_runtime_context().gcs_address),
@@ -278,6 +284,8 @@ class Ahead:
         """The connection that was begun, else a new one; raises what making it has raised."""
         if self._begun is None:
             return self._connect()
+        if not self._begun.done():
+            print("Ray is starting on this machine; cells begin when it is up.", flush=True)
         connection = self._begun.result()
         self._begun = None
         return connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from typing import NoReturn, Protocol
 
@@ -31,6 +32,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """What argparse found, and where the options are listed."""
+        for kind, takes in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(rf"^argument (\S+): invalid {kind} value: ", rf"\1 takes {takes}, got ", message)
         raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
     def refuse(self, given: str) -> UserError:
@@ -138,10 +141,17 @@ def named(arguments: list[str]) -> tuple[str, list[str]]:
     return " ".join(arguments[:words]), arguments[words:]
 
 
+_END = (
+    "To begin: altformer init my-project, or altformer ablate depth --dataset simulated --profile quick --dry-run.",
+    "Exit codes: 0 done, 1 something failed, 2 a mistake of yours, 3 a budget is spent, 130 and 143 interrupted.",
+    "altformer COMMAND --help says more.",
+)
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: altformer COMMAND [OPTIONS]", "", *lines, "", "altformer COMMAND --help says more."])
+    return "\n".join(["usage: altformer COMMAND [OPTIONS]", "", *lines, "", *_END])
 
 
 if __name__ == "__main__":

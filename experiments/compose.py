@@ -118,7 +118,9 @@ def find_experiment(name: str, beside: Path = Path()) -> Path:
     for candidate in (beside / name, beside / stem, HERE / Path(stem).name):
         if candidate.is_file():
             return candidate
-    raise unknown_name("experiment file", name, [path.name for path in HERE.glob("*.yaml")])
+    raise unknown_name(
+        "experiment file", name, {path.name for folder in (HERE, beside) for path in folder.glob("*.yaml")}
+    )
 
 
 def base_experiment(name: str, of: Path | None, place: str) -> Path:
@@ -235,13 +237,32 @@ def _model_section(value: Any) -> Any:
 
 
 def _replace_dataset(layer: Layer, name: str) -> None:
-    """Name another data set; what described the file of the old one goes, the windows stay."""
+    """Name another data set, or the experiment file of one's own; what described the old one's file goes.
+
+    The windows stay, except those that such a file sets itself.
+    """
     kept = {f"dataset.{field}" for field in WINDOWS}
+    own = _described_in(name) if name.endswith((".yaml", ".yml")) else {}
     if layer.values.get("dataset") == name or layer.values.get("dataset.name") == name:
         return
     for path in [path for path in layer.values if path.split(".")[0] == "dataset" and path not in kept]:
         del layer.values[path]
-    layer.set("dataset.name", name, "--dataset")
+    for path, value in (own or {"dataset.name": name}).items():
+        layer.set(path, value, "--dataset")
+
+
+def _described_in(file: str) -> dict[str, Any]:
+    """What an experiment file itself says of its data set, by dotted path; UserError where it says nothing."""
+    path = Path(file)
+    content, lines = read_yaml(path)
+    content.pop("base", None)
+    values = _layer(content, partial(_line_in, path, lines), path.parent).values
+    found = {at: value for at, value in values.items() if at.split(".")[0] == "dataset"}
+    if isinstance(plain := found.pop("dataset", None), str):
+        found["dataset.name"] = plain
+    if not found.keys() & {"dataset.name", "dataset.path"}:
+        raise UserError(f"--dataset {file}: names no data set; it takes a line such as `dataset: {{path: my.csv}}`")
+    return found
 
 
 def _explain(problem: Any, layer: Layer) -> str:

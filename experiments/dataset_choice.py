@@ -38,9 +38,21 @@ def choose_datasets(text: str) -> list[tuple[str, str]]:
     for name in names:
         if not name or names.count(name) > 1:
             raise UserError(f"--dataset takes different names with commas between, got '{text}'")
-        if name not in (known := [*SPECS, SIMULATED]):
-            raise unknown_name("data set", name, known, "--dataset")
+        if not is_own(name):
+            _refuse_unknown(name)
     return chosen
+
+
+def is_own(name: str) -> bool:
+    """Whether a data set is named by the experiment file that describes it."""
+    return name.endswith((".yaml", ".yml")) and Path(name).is_file()
+
+
+def _refuse_unknown(name: str) -> None:
+    if name not in (known := [*SPECS, SIMULATED]):
+        beside = [path.name for path in sorted(Path().glob("*.y*ml"))] if name.endswith((".yaml", ".yml")) else []
+        how = "" if beside else "; a file of your own: --dataset my.yaml, with `dataset: {path: ...}` in it"
+        raise UserError(f"{unknown_name('data set', name, [*known, *beside], '--dataset')}{how}")
 
 
 def at_hand(folder: Path) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from altformer.errors import UserError
 from cluster.listening import free_port
 from cluster.mlflow_server import PORT, Door, become, check_host, server_command
-from cluster.tracking.location import StoreLocation, WriteLock, resolve
+from cluster.tracking.location import EXPERIMENT, StoreLocation, WriteLock, resolve
 
 LONGEST_WAIT = 60.0
 
@@ -36,8 +38,23 @@ def run(args: argparse.Namespace) -> int:
             )
         _wait_for_schema(location)
     door = Door(host, free_port(host, args.port, first=PORT))
-    print(f"MLflow: {door.url} (in a few seconds; Ctrl-C ends it)")
+    print(f"MLflow: {door.url} (once it has started, 5 to 30 seconds; Ctrl-C ends it)")
+    if location.database is not None and (number := _experiment(location.database)):
+        print(
+            f"The runs: {door.url}/#/experiments/{number}/runs (or Experiments, {EXPERIMENT}; + shows a matrix's cells)"
+        )
     become(*server_command(location, door))
+
+
+def _experiment(database: Path) -> str | None:
+    """The number that MLflow's pages have for our experiment; None where that cannot be read."""
+    query = "SELECT experiment_id FROM experiments WHERE name = ?"
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            found = connection.execute(query, (EXPERIMENT,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return str(found[0]) if found else None
 
 
 def _wait_for_schema(location: StoreLocation) -> None:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that trains one cell takes, besides the experiment itself."""
     parser.add_argument("--experiment_name", help="name under which the result is found (default: the file's)")
-    parser.add_argument("--dataset", help="use another data set than the experiment's")
+    parser.add_argument("--dataset", help="use another data set than the experiment's: its name, or a YAML file's own")
     parser.add_argument("--profile", help="quick or full (default: the experiment as it is)")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")

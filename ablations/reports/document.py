@@ -48,7 +48,8 @@ MANY = 12  # rows of a list that few read
 
 def document(data: ReportData, figures: Sequence[str]) -> Document:
     """The report's sections; ``figures`` are the titles of the plots that there are."""
-    notes = tuple(Paragraph((Strong("Note."), f" {warning}"), note=True) for warning in data.warnings)
+    caution = [data.looks.caution] if data.looks and data.looks.caution else []
+    notes = tuple(Paragraph((Strong("Note."), f" {text}"), note=True) for text in (*caution, *data.warnings))
     sections = [_arms_section(data)]
     for section in OPTIONAL:
         sections += section(data)
@@ -178,7 +179,7 @@ def _horizon_table(data: ReportData) -> Table:
 
 
 def _reading_help(data: ReportData) -> Paragraph:
-    spread_of = f"± is the standard deviation over seeds; errors{_unit(data)}. "
+    spread_of = f"± is the standard deviation over seeds{f'; errors{_unit(data)}' if data.unit else ''}. "
     counted = f"Only cells that are done count; {MISSING} means that there is no such number."
     if data.baseline is None:
         return paragraph(f"{spread_of}No baseline is named, so nothing is compared. {counted}")

@@ -138,7 +138,11 @@ def _pairs(values: Any) -> str:
 
 
 def _settings(stopped_by: Any) -> str:
-    return _pairs(stopped_by) or "the scheduler"
+    if not isinstance(stopped_by, Mapping):
+        return _pairs(stopped_by) or "the scheduler"
+    told = {key: value for key, value in stopped_by.items() if key != "against"}  # hashes of cells
+    lists = {key: ", ".join(map(str, value)) for key, value in told.items() if isinstance(value, list)}
+    return _pairs({**told, **lists})
 
 
 def _duration(seconds: float) -> str:

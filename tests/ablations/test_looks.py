@@ -71,6 +71,8 @@ def test_each_look_says_which_it_is(planned: int, looks: tuple[int, ...], said: 
     data, _ = make_report(ARMS, {"looks": planned}, looks=looks)
     assert said in section(data)
     assert f"p &lt; {0.05 / planned:.3g};" in markdown(data, {})
+    top = markdown(data, {}).partition("## Arms")[0]
+    assert ("confirm it with fresh seeds" in top) == ("unplanned" in said), "whoever reads the verdicts alone is told"
     label = "would label it as unplanned" if max(len(looks), 1) >= planned else f"look {len(looks) + 1} of {planned}."
     assert label in section(data)
 

@@ -375,3 +375,15 @@ def test_an_id_is_readable_and_a_word():
     at = time.strptime("2026-01-31 17:30:00", "%Y-%m-%d %H:%M:%S")
     assert submit_command.job_id_of("depth", "METR-LA", at) == "depth-METR-LA-20260131-173000"
     assert submit_command.job_id_of("depth", "my data/2; x", at) == "depth-my-data-2-x-20260131-173000"
+
+
+def test_own_data_reach_a_job_by_its_matrix(
+    project: Path, client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that ``--dataset`` names is not among those that are looked for on the cluster."""
+    (project / "my.yaml").write_text("dataset: {path: my.csv}\n")
+    assert submit("matrices/rates.yaml", "--dataset", "METR-LA,my.yaml", "--out", "/shared/runs") == 2
+    assert (
+        "--dataset my.yaml: a job gets" in (told := capsys.readouterr().err) and "write `base: my.yaml` there" in told
+    )
+    assert not client.submitted

@@ -61,6 +61,32 @@ def test_cells_of_another_torch_are_named_for_several_matrices_too(plan: Any, tm
     assert capsys.readouterr().out.count("some settled cells were trained with torch 1.0.0") == 1
 
 
+def test_a_matrix_at_its_end_says_how_to_forecast_with_the_best(plan: Any, make_record: Any, capsys: Any) -> None:
+    def told(*maes: float) -> str:
+        for at, mae in zip(plan().cells, maes, strict=False):
+            at.cell.folder.mkdir(parents=True, exist_ok=True)
+            record = make_record(mae, at.seed) | {"cell_hash": at.cell.hash}
+            (at.cell.folder / "record.json").write_text(json.dumps(record))
+        print_finished(finished([plan()]))
+        return str(capsys.readouterr().out)
+
+    assert "altformer predict" not in told(3.0), "a cell is still to be run"
+    folder = plan().cells[1].cell.folder
+    command = f"altformer predict --run {folder.name} --input readings.csv --out {folder.parents[1]}"
+    assert f"Forecast with the best by validation (high seed 0): {command}" in told(3.0, 2.9)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_cells_that_go_on_from_a_checkpoint_are_named(several: bool, plan: Any, tmp_path: Path, capsys: Any) -> None:
+    plans = [plan(), plan(name="more")] if several else [plan()]
+    print_group(make_group("several", plans, tmp_path), 1)
+    assert "checkpoint" not in capsys.readouterr().out
+    for epoch in ("epoch-0001", "epoch-0003"):
+        (plans[0].cells[1].cell.folder / "checkpoints" / epoch).mkdir(parents=True)
+    print_group(make_group("several", plans, tmp_path), 1)
+    assert "Of these 1 goes on from a checkpoint: high seed 0 (epoch 3)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("dataset", "groups", "key", "written"),
     [

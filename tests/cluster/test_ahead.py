@@ -63,3 +63,19 @@ def test_an_error_is_the_takers():
             ahead()
     with Ahead(refuse) as ahead:
         ahead.begin()
+
+
+def test_who_has_to_wait_is_told_for_what(capsys):
+    release = threading.Event()
+
+    def connect():
+        release.wait(10)
+        return Made()
+
+    with Ahead(connect) as ahead:
+        ahead.begin()
+        threading.Timer(0.2, release.set).start()
+        ahead()
+        assert "Ray is starting" in capsys.readouterr().out
+        ahead()
+        assert capsys.readouterr().out == ""

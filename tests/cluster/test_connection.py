@@ -50,6 +50,17 @@ def test_a_running_clusters_size_cannot_be_set():
         connect("10.0.0.1:6379", num_cpus=2)
 
 
+@pytest.mark.parametrize(("error", "refused"), [(Exception, True), (MemoryError, False)])
+def test_a_ray_that_does_not_come_up_in_time_is_no_traceback(error, refused, monkeypatch, tmp_path):
+    def init(**settings):
+        raise error("The current node timed out during startup.")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ClusterError if refused else error, match="timed out during startup"):
+        connect("local")
+
+
 def python(code, home, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(

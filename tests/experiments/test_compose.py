@@ -254,6 +254,26 @@ def test_a_users_own_file_as_data_set(tmp_path):
     assert compose(path, dataset="PEMS08").dataset.path is None
 
 
+def test_the_data_set_of_another_experiments_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: alternating.yaml\ndataset: {path: my.csv, input_len: 24}\nmodel: {embed_dim: 8}\n")
+    config = compose(BASE, dataset=str(mine), profile="quick")
+    assert (config.dataset.name, config.dataset.path) == (None, tmp_path / "my.csv")
+    assert (config.dataset.input_len, config.dataset.output_len) == (24, 12), "the base's windows, but its own before"
+    assert config.model == compose(BASE, profile="quick").model, "only the data set is taken"
+    mine.write_text("dataset: PEMS08\n")
+    assert compose(BASE, dataset=str(mine)).dataset == compose(BASE, dataset="PEMS08").dataset
+    mine.write_text("base: alternating.yaml\n")
+    with pytest.raises(UserError, match=r"mine.yaml: names no data set"):
+        compose(BASE, dataset=str(mine))
+
+
+def test_an_experiment_that_is_not_there_is_likely_one_beside(tmp_path):
+    (tmp_path / "my.yaml").touch()
+    with pytest.raises(UserError, match=r"did you mean 'my\.yaml'"):
+        find_experiment("mine.yaml", beside=tmp_path)
+
+
 def test_bases_that_name_each_other_are_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("base: b.yaml\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\n")

@@ -43,3 +43,13 @@ def test_a_name_twice_or_none_is_refused(folder, text):
 def test_nothing_at_hand_says_where_it_was_looked_for(folder):
     with pytest.raises(UserError, match=f"none of METR-LA.*{folder.name}"):
         choose_datasets("at-hand")
+
+
+def test_a_file_of_ones_own_is_named_by_its_experiment(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    put(folder, "my.yaml")
+    assert [name for name, _ in choose_datasets("my.yaml,PEMS08")] == ["my.yaml", "PEMS08"]
+    with pytest.raises(UserError, match=r"unknown data set 'mine.yaml'; did you mean 'my.yaml'"):
+        choose_datasets("mine.yaml")
+    with pytest.raises(UserError, match=r"a file of your own: --dataset my.yaml"):
+        choose_datasets("loops")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,24 @@ def test_hosts_that_others_reach_are_refused(host: str, tmp_path: Path, capsys: 
     assert "altformer mlflow-server --auth" in said
 
 
+@pytest.mark.parametrize(("name", "shown"), [("altformer", True), ("another", False), (None, False)])
+def test_the_runs_have_their_own_address(
+    name: str | None, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my runs"
+    out.mkdir()
+    with closing(sqlite3.connect(out / "mlflow.db")) as database:
+        if name is not None:
+            database.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT)")
+            database.execute("INSERT INTO experiments VALUES (7, ?)", (name,))
+            database.commit()
+    monkeypatch.setattr("experiments.mlflow_ui_command.become", lambda *command: None)
+    main(["mlflow-ui", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "MLflow: http://127.0.0.1" in said
+    assert ("/#/experiments/7/runs" in said) == shown
+
+
 @pytest.mark.slow
 def test_the_pages_come_and_end_with_ctrl_c(tmp_path: Path) -> None:
     out = tmp_path / "my runs"
@@ -66,6 +86,7 @@ def test_the_pages_come_and_end_with_ctrl_c(tmp_path: Path) -> None:
         said = server.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+", said)
         assert address, said
+        assert f"{address[0]}/#/experiments/1/runs" in server.stdout.readline()
         page = _when_there(address[0] + "/").decode()
         assert "<title>MLflow</title>" in page
         artifact = f"{address[0]}/get-artifact?path=config.yaml&run_uuid={tracker.run_id('k')}"

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from scipy import stats
 
+from ablations.cells import CellResult
 from ablations.reports.data import ReportData
+from ablations.reports.facts import unfinished
 from ablations.reports.files import write_report
 from ablations.reports.markdown import markdown
 from ablations.reports.markdown_text import code_block, escape, table
@@ -190,6 +192,18 @@ def test_an_arm_with_a_stopped_cell_is_neither_averaged_nor_compared(make_report
     assert "Scheduler: asha on" in text and "neither averaged nor compared" in text
     assert "A search stopped 1 of 9 cells early" in text
     assert "by type asha, grace\\_period 2, after epoch 2" in text
+
+
+def test_data_without_a_unit_leave_no_gap_in_a_sentence(make_report: Any) -> None:
+    texts = [markdown(make_report({"a": BASE, "b": BETTER}, unit=unit)[0], {}) for unit in ("mph", "")]
+    assert "deviation over seeds; errors in mph. The difference" in texts[0]
+    assert "deviation over seeds. The difference" in texts[1]
+
+
+def test_the_reason_of_a_stopped_cell_names_the_rule_and_no_hashes() -> None:
+    rule = {"type": "futility", "rungs": [0.25, 0.5], "margin": 0.02, "against": ["a5a513712a31dae8"]}
+    cell = CellResult("much", 0, "b" * 16, {"status": "stopped", "epochs": 3, "stopped_by": rule})
+    assert unfinished(cell).reason == "by type futility, rungs 0.25, 0.5, margin 0.02, after epoch 3"
 
 
 def test_without_early_stopping_the_report_says_so(make_report: Any) -> None:
