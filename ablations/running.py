@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,10 +144,15 @@ def _train(
         there.lost = trained.outcome.cluster_lost
     finally:
         if connection is None:
-            beside.submit(there.disconnect)
+            beside.submit(there.disconnect).add_done_callback(_tell_failure)
     if there.lost:
         print(ended_early(trained.outcome.halted or "the cluster is gone"), flush=True)
     return trained
+
+
+def _tell_failure(ended: Future[None]) -> None:
+    if error := ended.exception():
+        print(f"Attention: Ray did not end as it should ({error}); what was trained is kept", flush=True)
 
 
 def _written(

@@ -181,6 +181,18 @@ def test_records_of_failed_cells_are_kept_where_they_cannot_be_written(plan: Pla
     assert records.lost == {"died": 1}
 
 
+@pytest.mark.usefixtures("no_plots")
+def test_a_ray_that_does_not_end_is_told_and_costs_no_report(plan: Plan, trained: Any, capsys: Any) -> None:
+    class Stuck(Ray):
+        def disconnect(self) -> None:
+            raise RuntimeError("a process stays")
+
+    trained({at.name: 3.0 for at in plan.cells})
+    assert run_plan(plan, Stuck, None).exit_code == 0
+    told = "Attention: Ray did not end as it should (a process stays); what was trained is kept\n"
+    assert capsys.readouterr().out.count(told) == 1 and (plan.folder / "report.md").is_file()
+
+
 def test_a_report_that_cannot_be_written_is_printed_and_the_code_is_1(plan: Plan, trained: Any, capsys: Any) -> None:
     def full(*rest: Any) -> Path:
         raise FULL
