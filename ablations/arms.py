@@ -113,8 +113,9 @@ def refuse_set_fields(arms: Iterable[Arm], fields: Iterable[str]) -> None:
 
 
 def refuse_other_data(arms: Iterable[Arm]) -> None:
-    """UserError where an arm sets a field of the data set itself: its cells would be compared across data sets, on the
-    readings that were loaded for another one.
+    """UserError where an arm sets a field of the data set itself.
+
+    Its cells would be compared across data sets, on the readings that were loaded for another one.
     """
     for arm in arms:
         for path in fields_of(arm.settings, arm.where):

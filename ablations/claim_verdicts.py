@@ -26,8 +26,10 @@ class JudgedClaim:
 
 
 def judge(claims: Sequence[Claim], evidence: Evidence) -> tuple[JudgedClaim, ...]:
-    """Every claim with its verdict: supported, contradicted, no difference shown, not enough seeds, not compared (some
-    seeds diverged or were stopped early, so that those left are a selection), not testable here.
+    """Every claim with its verdict.
+
+    One of: supported, contradicted, no difference shown, not enough seeds, not compared (some seeds diverged or were
+    stopped early, so that those left are a selection), not testable here.
     """
     return tuple(
         JudgedClaim(claim.text, claim.arm, "; ".join(filter(None, [_verdict(claim, evidence), claim.note])))

@@ -54,9 +54,9 @@ def two_factors(matrix: Matrix) -> tuple[str, str] | None:
 def two_factor_effects(
     matrix: Matrix, arms: Sequence[Arm], cells: Mapping[str, Sequence[CellResult]], column: str
 ) -> tuple[Effect, ...]:
-    """Every main effect, then every interaction contrast, with Holm's correction over all of them; none where the
-    matrix is no grid of two fields, or where arms of the grid are left out (they need a road graph).
+    """Every main effect, then every interaction contrast, with Holm's correction over all of them.
 
+    None where the matrix is no grid of two fields, or where arms of the grid are left out (they need a road graph).
     ``cells`` by arm; only seeds count that are done in all arms.
     """
     factors = two_factors(matrix)

@@ -32,8 +32,9 @@ def looks_of(plan: Plan) -> tuple[int, ...]:
 
 
 def verdicts(plan: Plan, seeds: int) -> dict[str, str]:
-    """What the report on the first ``seeds`` seeds said of each arm but the baseline: better, worse, equivalent,
-    no difference shown, not enough seeds, or stopped by the scheduler.
+    """What the report on the first ``seeds`` seeds said of each arm but the baseline.
+
+    Better, worse, equivalent, no difference shown, not enough seeds, or stopped by the scheduler.
     """
     results = [at.result for at in plan.cells if at.seed < seeds]
     report = build_report(plan.matrix, plan.arms, results, RunInfo(plan.data.name, plan.profile, command=""))

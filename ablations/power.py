@@ -26,8 +26,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def critical_effect(seeds: int, arms: int, alpha: float = ALPHA) -> float:
-    """The smallest observed d_z that is significant among ``arms`` compared arms at Holm's first step: the critical t
-    of alpha / arms (two-sided) over sqrt(seeds). Infinite for fewer than three seeds.
+    """The smallest observed d_z that is significant among ``arms`` compared arms at Holm's first step.
+
+    The critical t of alpha / arms (two-sided) over sqrt(seeds); infinite for fewer than three seeds.
     """
     if seeds < MIN_SEEDS:
         return math.inf
@@ -60,12 +61,11 @@ def detectable_effect(seeds: int, arms: int, alpha: float = ALPHA, chance: float
 
 
 def seeds_needed(effect: float, arms: int, alpha: float = ALPHA) -> int | None:
-    """The fewest seeds (three at least) that show a true effect (d_z) with a power of ``POWER``; None above
-    ``MOST_SEEDS``.
+    """The fewest seeds that show a true effect (d_z) with a power of ``POWER``.
 
-    With the effect that an experiment has observed this is optimistic: an effect that looks worth following up is on
-    average smaller than it looked (the winner's curse), and the power at an observed effect says no more than its p
-    value does (Hoenig and Heisey 2001). Read it as the least to plan for.
+    Three at least; None above ``MOST_SEEDS``. With the effect that an experiment has observed this is optimistic: an
+    effect that looks worth following up is on average smaller than it looked (the winner's curse), and the power at an
+    observed effect says no more than its p value does (Hoenig and Heisey 2001). Read it as the least to plan for.
     """
     seeds = range(MIN_SEEDS, MOST_SEEDS + 1)  # power rises with them
     place = bisect_left(seeds, POWER, key=lambda n: float(power(effect, n, arms, alpha)))

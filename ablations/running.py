@@ -57,8 +57,10 @@ class Finished:
 
     @property
     def exit_code(self) -> int:
-        """0 when every cell has a result (diverged is one), 1 when one has none or the report could not be written,
-        3 when a budget ended it before that, 130 / 143 after a signal.
+        """The exit code of the command.
+
+        0 when every cell has a result (diverged is one), 1 when one has none or the report could not be written, 3 when
+        a budget ended it before that, 130 / 143 after a signal.
         """
         if self.outcome is not None and self.outcome.interrupted:
             return SIGNAL_CODES.get(self.outcome.interrupted, 1)

@@ -117,8 +117,9 @@ def compare_all(
 
 
 def compare(baseline: Mapping[int, float], arm: Mapping[int, float], margin: float = MARGIN) -> Comparison:
-    """One arm against the baseline on the seeds that both have, p values uncorrected; ``p_holm``, the final verdict,
-    ``equivalent`` and what the seeds could have shown come with all arms.
+    """One arm against the baseline on the seeds that both have, p values uncorrected.
+
+    ``p_holm``, the final verdict, ``equivalent`` and what the seeds could have shown come with all arms.
     """
     seeds = tuple(sorted(baseline.keys() & arm.keys()))
     differences = np.array([arm[seed] - baseline[seed] for seed in seeds], dtype=np.float64)
@@ -158,8 +159,9 @@ def t_test(differences: Floats) -> Floats:
 
 
 def equivalence_test(differences: Floats, margin: float) -> Floats:
-    """P value of two one-sided paired t tests (Schuirmann 1987) over the last axis, the larger of the two: small where
-    the mean difference is shown to lie between -margin and +margin.
+    """P value of two one-sided paired t tests (Schuirmann 1987) over the last axis, the larger of the two.
+
+    Small where the mean difference is shown to lie between -margin and +margin.
     """
     n = differences.shape[-1]
     error = differences.std(axis=-1, ddof=1) / math.sqrt(n)

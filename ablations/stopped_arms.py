@@ -61,8 +61,9 @@ def stopped_arm(
 
 
 def _best_until(cells: Iterable[CellResult], epoch: int, objective: str) -> dict[int, float]:
-    """By seed the lowest objective of the first epochs, of cells that got so far or ended well before: as the rule
-    (cluster.futility) has it, which takes no notice of what becomes of a cell later.
+    """By seed the lowest objective of the first epochs, of cells that got so far or ended well before.
+
+    As the rule (cluster.futility) has it, which takes no notice of what becomes of a cell later.
     """
     found: dict[int, float] = {}
     for cell in cells:

@@ -17,10 +17,10 @@ PLOTS = ("*.png", "*.pdf")
 
 
 def report_metrics(report: ReportData) -> dict[str, float]:
-    """Numbers of every arm by ``what/arm``: ``mean`` and ``std`` of the reported metric and ``seeds``; against the
-    baseline ``diff``, its interval ``diff_low`` and ``diff_high``, ``p_holm``, ``p_equivalent`` and ``d_z``.
+    """Numbers of every arm by ``what/arm``.
 
-    What there is no number for is left out.
+    ``mean`` and ``std`` of the reported metric and ``seeds``; against the baseline ``diff``, its interval ``diff_low``
+    and ``diff_high``, ``p_holm``, ``p_equivalent`` and ``d_z``. What there is no number for is left out.
     """
     return {f"{what}/{name}": value for what, name, value in _numbers(report) if value is not None}
 

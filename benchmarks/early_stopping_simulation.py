@@ -96,8 +96,9 @@ def remains(effect: float, n: int, correlation: float = CORRELATION, runs: int =
 
 
 def false_positives(effects: Sequence[float], n: int, runs: int = RUNS) -> float:
-    """How often at least one of the arms without a difference is called better or worse, by Holm's correction over the
-    arms that the rule has let through. All arms share one baseline.
+    """How often at least one of the arms without a difference is called better or worse.
+
+    By Holm's correction over the arms that the rule has let through. All arms share one baseline.
     """
     rng = np.random.default_rng([n, *(round(1000 * effect) for effect in effects)])
     found = rng.normal(scale=SPREAD / np.sqrt(2), size=(runs, 1 + len(effects), len(RULE.rungs) + 1, n))
@@ -123,8 +124,9 @@ def saved(effects: Sequence[float], n: int, runs: int = MATRICES) -> list[float]
 
 
 def stop_rates_by_position(effect: float, n: int, runs: int = MATRICES) -> Floats:
-    """[a] how often the arm launched first, second, ... of 24 equal ones is stopped at the first rung, by the Race
-    itself: every cell reports when it gets there, arms launched earlier sooner.
+    """[a] how often the arm launched first, second, ... of 24 equal ones is stopped at the first rung.
+
+    By the Race itself: every cell reports when it gets there, arms launched earlier sooner.
     """
     rng = np.random.default_rng([n, ARMS])
     keys = {arm: {seed: f"{arm}/{seed}" for seed in range(n)} for arm in ["base", *map(str, range(ARMS))]}

@@ -44,8 +44,10 @@ PAGE = SimulationPage(
 
 
 def differences(kind: str, n: int, arms: int, quiet_baseline: bool = False, salt: int = 0) -> Floats:
-    """[r, a, n] per-seed differences of arms without effect to the one baseline: correlated over the arms, which share
-    it. A ``quiet_baseline`` has no noise, so that the differences are as skewed as an arm's.
+    """[r, a, n] per-seed differences of arms without effect to the one baseline.
+
+    Correlated over the arms, which share it. A ``quiet_baseline`` has no noise, so that the differences are as skewed
+    as an arm's.
     """
     rng = np.random.default_rng([list(DISTRIBUTIONS).index(kind), n, arms, salt])
     noise = DISTRIBUTIONS[kind](rng, (RUNS, 1 + arms, n))
@@ -82,8 +84,10 @@ def family_wise(kind: str, n: int, quiet_baseline: bool = False) -> tuple[float,
 
 
 def equivalence(kind: str, n: int, spread: float) -> tuple[float, float]:
-    """Share of single comparisons declared equivalent: where the true difference is the margin (which is wrong in at
-    most 5 %), and where it is zero. ``spread``: standard deviation of the differences, in margins.
+    """Share of single comparisons declared equivalent.
+
+    Where the true difference is the margin (which is wrong in at most 5 %), and where it is zero. ``spread``:
+    standard deviation of the differences, in margins.
     """
     sample = differences(kind, n, 1)[:, 0] / np.sqrt(2) * spread
     apart, same = (np.mean(equivalence_test(sample + shift, 1.0) < ALPHA) for shift in (1.0, 0.0))
@@ -104,8 +108,9 @@ def asked_for(n: int, arms: int, effect: float) -> list[int]:
 
 
 def looks(kind: str, seeds: Sequence[int], divided: bool) -> float:
-    """Share of matrices without any effect that show one at any look, each look with more seeds of the same arms;
-    alpha divided by the number of looks or not.
+    """Share of matrices without any effect that show one at any look, each look with more seeds of the same arms.
+
+    Alpha divided by the number of looks or not.
     """
     sample = differences(kind, max(seeds), ARMS, salt=2)
     alpha = ALPHA / len(seeds) if divided else ALPHA

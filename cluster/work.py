@@ -90,7 +90,7 @@ class TrialContext(Protocol):
 
     @property
     def rank(self) -> int:
-        """This process among the trial's workers, from 0."""
+        """Place of this process among the trial's workers, from 0."""
 
     @property
     def world_size(self) -> int:

@@ -120,7 +120,7 @@ def _save(figure: Figure, path: Path, kind: str) -> None:
 
 
 def _inline_svg(document: str, prefix: str) -> str:
-    """matplotlib's SVG document as one element without prolog, metadata and style sheet, as wide as its place.
+    """Matplotlib's SVG document as one element without prolog, metadata and style sheet, as wide as its place.
 
     What was drawn in ``INK`` takes the colour of the text around it, so that light and dark pages both fit. Ids are
     begun with ``prefix``: several figures on a page share one name space. Texts stay texts, and stay escaped.

@@ -94,8 +94,9 @@ class Steps(Strict):
 
 
 class Goals(Strict):
-    """Bounds on a data set: on the test ``mae`` over all steps, mean over seeds, the easiest first, and on the minutes
-    that one seed trains.
+    """Bounds on a data set, the easiest first.
+
+    Of the test ``mae`` over all steps, mean over seeds, and of the minutes that one seed trains.
     """
 
     mae: tuple[Bound, ...] = ()

@@ -27,8 +27,10 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Winner:
-    """The configuration that the next stage starts from: the fields (by dotted path) that its stages have varied, over
-    the base experiment, and all of it as it was trained; None: the base experiment itself.
+    """The configuration that the next stage starts from.
+
+    The fields (by dotted path) that its stages have varied, over the base experiment, and all of it as it was trained;
+    None: the base experiment itself.
     """
 
     arm: str = "the base experiment"

@@ -112,8 +112,9 @@ class Kind:
 
 
 def not_meant(kind: Kind, dataset: str | None, epochs: int | None) -> str:
-    """Why the guide's thresholds, of ``dataset`` and after ``epochs`` whole epochs (None: of any), do not count for
-    numbers of a kind; empty where they do.
+    """Why the guide's thresholds do not count for numbers of a kind; empty where they do.
+
+    They are of ``dataset`` and after ``epochs`` whole epochs (None: of any).
     """
     if kind.profile == "quick":
         return "quick: the guide's thresholds are not meant for these numbers"

@@ -40,10 +40,11 @@ class Goal(Strict):
 
 
 class Goals(Strict):
-    """Goals for the campaign's winner, by the validation objective: after its first epoch (``initial``), at its best
-    epoch in full training (``converged``), and as the best ensemble or correction of it (``final``).
+    """Goals for the campaign's winner, by the validation objective.
 
-    They are of ``dataset`` and of training for ``epochs`` epochs (None: of any), and are judged on such numbers only.
+    After its first epoch (``initial``), at its best epoch in full training (``converged``), and as the best ensemble or
+    correction of it (``final``). They are of ``dataset`` and of training for ``epochs`` epochs (None: of any), and are
+    judged on such numbers only.
     """
 
     dataset: str | None = None

@@ -24,8 +24,10 @@ RUN: dict[str, Callable[[Running, str, Any], StageOutcome]] = {
 
 
 def run_campaign(campaign: Campaign, run_plan: RunPlan) -> int:
-    """Run the stages that the decisions lead to. What is settled is only read, and a decision in the log stands as
-    long as the stage has the same candidates and cells, so a second run goes the same way.
+    """Run the stages that the decisions lead to.
+
+    What is settled is only read, and a decision in the log stands as long as the stage has the same candidates and
+    cells, so a second run goes the same way.
 
     Returns 0 at the end of the plan, else the exit code of the stage that has none of its decision yet: 1 where a cell
     failed, 130 or 143 after a signal.

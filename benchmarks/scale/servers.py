@@ -33,8 +33,9 @@ BACKENDS = {"SQLite": sqlite, "Postgres": postgres}
 
 
 def measure_servers(folder: Path, header: Event, events: Sequence[Event], seconds: float) -> list[dict[str, Any]]:
-    """By database and number of drivers, the epochs a second that all of them together get logged; no row for a
-    database that is not installed.
+    """By database and number of drivers, the epochs a second that all of them together get logged.
+
+    No row for a database that is not installed.
     """
     found = []
     for name, database in BACKENDS.items():

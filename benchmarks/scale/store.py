@@ -89,8 +89,9 @@ def read_journal(path: Path) -> tuple[Event, list[Event]]:
 
 
 def measure_singly(folder: Path, header: Event, events: Sequence[Event], seconds: float) -> dict[str, Any]:
-    """What one event of each kind takes a store in `folder`, with batches of cells until the time is up: first with
-    the store empty, then with as many points in it as the matrix has.
+    """What one event of each kind takes a store in `folder`, with batches of cells until the time is up.
+
+    First with the store empty, then with as many points in it as the matrix has.
     """
     location = resolve(folder, f"sqlite:///{folder.absolute() / 'singly.db'}")
     assert location.database is not None
@@ -153,8 +154,10 @@ def fill(database: Path, points: int) -> float:
 
 @dataclass(frozen=True)
 class Backlog:
-    """A writer beside a running matrix: share of the time that it is at work, `points` it is given a second, the most
-    events that wait, the longest that one waits, and how long it goes on after the matrix has ended (seconds).
+    """A writer beside a running matrix.
+
+    Share of the time that it is at work, `points` it is given a second, the most events that wait, the longest that one
+    waits, and how long it goes on after the matrix has ended (seconds).
     """
 
     busy: float

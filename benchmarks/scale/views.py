@@ -33,8 +33,9 @@ class Nowhere(io.StringIO):
 
 
 class Watcher(Tally):
-    """Asks for the time left now and then, as a person would, to be held against what it was; half-way, looks at all
-    there is to see.
+    """Asks for the time left now and then, as a person would, to be held against what it was.
+
+    Half-way, looks at all there is to see.
     """
 
     def __init__(self, metric: str, clock: Callable[[], float], gauges: Metrics) -> None:
