@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,8 +86,7 @@ def choose(name: str, out: Path) -> Chosen:
 
 
 def _best_of(reported: Reported, arm: str | None) -> Chosen:
-    from experiments.runs import Run
-    from experiments.served import validation_of
+    from experiments.runs import Run, best_arm, validation_of
 
     objective, folder = reported.matrix.objective, reported.folder
     names = [one.name for one in reported.arms] if arm is None else [arm]
@@ -102,14 +100,8 @@ def _best_of(reported: Reported, arm: str | None) -> Chosen:
         what = f"the arm '{arm}' has no cell that is done" if arm else "no arm has all its seeds done"
         raise UserError(f"{folder}: {what}; run the matrix to its end, or name a cell or MATRIX:ARM")
 
-    def mean(runs: Sequence[Run]) -> float:
-        return sum(validation_of(run, objective) for run in runs) / len(runs)
-
-    best = min(whole, key=lambda name: mean(whole[name]))
-    run = min(whole[best], key=lambda run: validation_of(run, objective))
-    of = (
-        f"arm {arm}" if arm else f"of {len(whole)} arms {best} has the lowest mean {objective}, {mean(whole[best]):.3f}"
-    )
+    best, run, mean = best_arm(whole, objective)
+    of = f"arm {arm}" if arm else f"of {len(whole)} arms {best} has the lowest mean {objective}, {mean:.3f}"
     many = len(whole[best]) > 1
     which = f"of its {len(whole[best])} seeds this one has the lowest" if many else "its one seed has"
     why = f"{of}; {which} {objective} {validation_of(run, objective):.3f}"

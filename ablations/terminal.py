@@ -26,7 +26,7 @@ from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import duration
 from cluster.work import FaultKind
 from experiments.provenance import versions
-from experiments.runs import Run
+from experiments.runs import Run, best_arm
 
 _WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
     "error": "an error",
@@ -189,26 +189,20 @@ def print_result(finished: Finished) -> None:
 
 def _print_best(plan: Plan) -> None:
     """Once a matrix is at its end: how to forecast with the cell that `altformer promote` would choose."""
-    from experiments.served import validation_of
-
-    by_arm: dict[str, list[PlannedCell]] = {}
-    for at in plan.cells:
-        by_arm.setdefault(at.arm, []).append(at)
-    whole = [cells for cells in by_arm.values() if all(at.record and at.record["status"] == "done" for at in cells)]
-    if plan.to_run or not whole:
+    if plan.to_run:
         return
-
-    def value(at: PlannedCell) -> float:
-        return validation_of(Run(at.cell.folder, at.record or {}), plan.matrix.objective)
-
-    def mean(cells: list[PlannedCell]) -> float:
-        return sum(map(value, cells)) / len(cells)
-
-    arm = min(whole, key=mean)
-    best = min(arm, key=value)
-    out = shlex.quote(str(best.cell.folder.parents[1]))
-    command = f"altformer predict --run {best.cell.hash} --input readings.csv --out {out}"
-    print(f"Forecast with the best by validation ({best.name}): {command}")
+    runs: dict[str, list[Run]] = {}
+    lacking = set()
+    for at in plan.cells:
+        if at.record and at.record["status"] == "done":
+            runs.setdefault(at.arm, []).append(Run(at.cell.folder, at.record))
+        else:
+            lacking.add(at.arm)
+    if whole := {arm: found for arm, found in runs.items() if arm not in lacking}:
+        arm, run, _ = best_arm(whole, plan.matrix.objective)
+        seed, out = run.record["seed"], shlex.quote(str(run.folder.parents[1]))
+        command = f"altformer predict --run {run.hash} --input readings.csv --out {out}"
+        print(f"Forecast with the best by validation ({arm} seed {seed}): {command}")
 
 
 def print_end(finished: Finished) -> None:

@@ -1,4 +1,4 @@
-"""Finding what was trained, by the names its user has for it."""
+"""What was trained: found by the names its user has for it, and the best of it by validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from altformer.config import Config
 from altformer.errors import UserError, unknown_name
+from altformer.scores import flatten
 from experiments.cell import Record, read_record
 from experiments.csv_text import armed
 
@@ -49,6 +50,24 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.hash} (seed {self.record['seed']})"
+
+
+def validation_of(run: Run, objective: str) -> float:
+    """A run's objective (``val_mae``, ``val_mae_12``, ...) at its best epoch; infinity where it has none."""
+    return flatten("val", run.record["val"]).get(objective, float("inf"))
+
+
+def best_arm(arms: Mapping[str, Sequence[Run]], objective: str) -> tuple[str, Run, float]:
+    """The arm with the lowest mean objective on validation, the best of its runs, and that mean.
+
+    The test set has no part in it.
+    """
+
+    def mean(arm: str) -> float:
+        return sum(validation_of(run, objective) for run in arms[arm]) / len(arms[arm])
+
+    best = min(arms, key=mean)
+    return best, min(arms[best], key=lambda run: validation_of(run, objective)), mean(best)
 
 
 def find_folder(name: str, out: Path) -> Path:

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from altformer.errors import UserError
-from altformer.scores import flatten
 from cluster.tracking.location import SETTINGS
 from experiments.provenance import ROOT
 from experiments.runs import Run
@@ -57,11 +56,6 @@ def tags_of(run: Run) -> dict[str, str]:
     commit = (record.get("provenance") or {}).get("git_commit")
     tags = {"cell_hash": run.hash, **given, **scores, "git_commit": commit}
     return {key: str(value) for key, value in tags.items() if value is not None}
-
-
-def validation_of(run: Run, objective: str) -> float:
-    """A run's objective (``val_mae``, ``val_mae_12``, ...) at its best epoch; infinity where it has none."""
-    return flatten("val", run.record["val"]).get(objective, float("inf"))
 
 
 def _sources(run: Run) -> list[Path]:
