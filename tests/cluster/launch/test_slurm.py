@@ -67,8 +67,9 @@ if what == "ray":
     os.makedirs(os.environ["RAY_TMPDIR"], exist_ok=True)
 while not code.exists():
     time.sleep(0.05)
-if what == "cluster" and code.read_text() == "0":
-    while (folder / "calls").read_text().count('"ray", "start"') < int(sys.argv[sys.argv.index("--nodes") + 1]):
+if what == "cluster":  # a node that does not come has been begun all the same: a signal to it must not come too early
+    begun = int(sys.argv[sys.argv.index("--nodes") + 1]) if code.read_text() == "0" else 1
+    while (folder / "calls").read_text().count('"ray", "start"') < begun:
         time.sleep(0.05)
 sys.exit(int(code.read_text()))
 """
