@@ -76,7 +76,7 @@ def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget:
     if first.profile == "quick":
         print(QUICK)
     shared = shared_cells(group.plans)
-    table = _table("matrix", "arms", "cells", "settled", "to run", "shared", "scheduler")
+    table = _table("matrix", "arms", "cells", "finished", "to run", "shared", "scheduler")
     for plan in group.plans:
         hashes = {at.cell.hash for at in plan.cells}
         counts = (len(plan.arms), len(plan.cells), len(plan.cells) - len(plan.to_run), len(plan.to_run))
@@ -111,7 +111,7 @@ def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget:
     print(f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({rows} rows x {sensors} sensors)")
     if plan.profile == "quick":
         print(QUICK)
-    console, columns = Console(), ["arm", "parameters", "settled", "to run", "a cell takes", "cells"]
+    console, columns = Console(), ["arm", "parameters", "finished", "to run", "a cell takes", "cells"]
     rows = [_arm_row(plan, arm, estimate) for arm in plan.arms]
     if estimate is None:
         rows, columns = [[*row[:4], row[5]] for row in rows], [*columns[:4], columns[5]]
@@ -263,7 +263,12 @@ def _print_claims(report: ReportData) -> None:
 
 
 def _counts(cells: Iterable[PlannedCell]) -> str:
-    counts = Counter(at.record["status"] if at.record else "not run" for at in cells)
+    def status(at: PlannedCell) -> str:
+        if at.record:
+            return str(at.record["status"])
+        return "interrupted" if epochs_done(at.cell) else "not run"
+
+    counts = Counter(map(status, cells))
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
@@ -278,7 +283,7 @@ def _warn_of_other_torch(plans: Iterable[Plan]) -> None:
     settled = [at.record for plan in plans for at in plan.cells if at.record and plan.settled(at)]
     used = {str(record["provenance"]["versions"]["torch"]) for record in settled}
     for version in sorted(used - {versions()["torch"]}):
-        print(f"Warning: some settled cells were trained with torch {version}; this is {versions()['torch']}.")
+        print(f"Warning: some finished cells were trained with torch {version}; this is {versions()['torch']}.")
 
 
 def _table(*columns: str) -> Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablations.contests import baselines_first, rule_of, scheduler_of
+from ablations.estimate import epochs_done
 from ablations.events import Events
 from ablations.plan import Plan, PlannedCell
 from ablations.tracking import MatrixTracker
@@ -66,6 +67,7 @@ def run_unsettled(
     works = [
         replace(
             tracker.work(at, {**started_by, "scheduler": rule_of(plan, at)}),
+            epochs_done=epochs_done(at.cell),
             expected_seconds=plan.expected.get(at.cell.hash),
         )
         for at in planned.values()

@@ -62,7 +62,7 @@ class Lines(Tally):
 
     def cell_started(self, work: Work) -> None:
         """Say so."""
-        goes_on = self.rows[work.key].status in GOES_ON
+        goes_on = self.rows[work.key].status in GOES_ON or work.epochs_done
         super().cell_started(work)
         self._say(f"resume {work.name}, epoch {_epochs(self.rows[work.key])}" if goes_on else f"start  {work.name}")
 
@@ -189,7 +189,8 @@ def progress_listener(metric: str = "val_mae", mode: str = "min", console: Conso
 
 def lost_attempt(row: Row, fault: Fault) -> str:
     """A cell that is tried again, what ended the attempt, and where it goes on."""
-    goes_on = f"goes on after epoch {row.epoch}" if row.epoch else "begins anew"
+    epoch = row.epoch or row.work.epochs_done
+    goes_on = f"goes on after epoch {epoch}" if epoch else "begins anew"
     return f"{row.work.name} ({_LOST[fault.kind]}; {goes_on})"
 
 
@@ -225,7 +226,8 @@ def _state(row: Row) -> str:
 
 
 def _epochs(row: Row) -> str:
-    return f"{row.epoch}/{row.work.epochs}" if row.work.epochs is not None else str(row.epoch)
+    epoch = row.epoch or row.work.epochs_done
+    return f"{epoch}/{row.work.epochs}" if row.work.epochs is not None else str(epoch)
 
 
 def _number(value: float | None) -> str:

@@ -72,6 +72,7 @@ class Work:
     `key` identifies it (the cell's hash), `name` is for people, `payload` goes to the train function untouched. `arm`
     is what cells that differ in the seed alone have in common.
     `epochs` is the number planned, if known: the table shows it, and no scheduler stops a cell at its last epoch.
+    `epochs_done` are those an earlier run has left in a checkpoint; no more than shown.
     `expected_seconds` is what the plan expects the cell to take in its slot, if it expects anything.
     """
 
@@ -81,6 +82,7 @@ class Work:
     params: dict[str, Scalar] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     epochs: int | None = None
+    epochs_done: int = 0
     expected_seconds: float | None = None
     arm: str = ""
 

@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:  # this process is the command
         collect_rarely()
     arguments = sys.argv[1:] if argv is None else argv
-    goes_on = "the same command goes on from the last checkpoint"
+    goes_on = "the same command goes on where this one ended"
     if "--again" in arguments:
         goes_on = "what was there before stands; with --again the same command begins anew"
     try:

@@ -123,7 +123,8 @@ def _summary(source: str, checked: Checked) -> str:
         shown = ", ".join(checked.silent_sensors[:5]) + (", ..." if len(checked.silent_sensors) > 5 else "")
         parts.append(f"{len(checked.silent_sensors)} sensors without any reading ({shown})")
     count = len(checked.findings)
-    parts.append("nothing wrong" if count == 0 else f"{count} finding{'s' * (count > 1)}:")
+    found = f"{count} finding{'s' * (count > 1)} (rows counted from 0 below the header):"
+    parts.append(found if count else "nothing wrong")
     return f"{parts[0]}: {', '.join(parts[1:])}"
 
 

@@ -154,6 +154,13 @@ main(["ablate", {str(plan.matrix.file)!r}, "--profile", "quick", "--out", "runs"
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_a_cell_that_left_with_a_checkpoint_counts_as_interrupted(plan: Plan, trained: Any, capsys: Any) -> None:
+    (plan.cells[1].cell.folder / "checkpoints" / "epoch-0002").mkdir(parents=True)
+    trained({"low seed 0": 3.1})
+    assert "Cells: 1 done, 1 interrupted, 4 not run\n" in printed(run_plan(plan, Ray, None), capsys)
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_a_failed_cell_without_room_for_its_record_is_shown_as_failed(plan: Plan, trained: Any, capsys: Any) -> None:
     trained({"low seed 0": 3.1}, unwritten={"high seed 0": "Traceback\nOSError: disk full"})
     finished = run_plan(plan, Ray, None)

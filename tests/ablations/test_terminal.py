@@ -58,7 +58,7 @@ def test_cells_of_another_torch_are_named_for_several_matrices_too(plan: Any, tm
     record["provenance"]["versions"]["torch"] = "1.0.0"
     (cell.folder / "record.json").write_text(json.dumps(record))
     print_group(make_group("several", [plan(), plan(name="more")], tmp_path), 1)
-    assert capsys.readouterr().out.count("some settled cells were trained with torch 1.0.0") == 1
+    assert capsys.readouterr().out.count("some finished cells were trained with torch 1.0.0") == 1
 
 
 def test_a_matrix_at_its_end_says_how_to_forecast_with_the_best(plan: Any, make_record: Any, capsys: Any) -> None:

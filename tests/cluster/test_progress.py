@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -119,6 +120,17 @@ def test_the_best_value_is_kept_and_nan_is_none(mode, best):
     for number, value in enumerate([4.0, float("nan"), None, 1.0, 2.0], start=1):
         tally.cell_epoch(cells[0], {"epoch": number, "val_mae": value})
     assert (tally.rows["k0"].best, tally.rows["k0"].epoch) == (best, 5)
+
+
+def test_a_cell_that_an_earlier_run_began_shows_its_epoch_before_the_first_report():
+    clock, out, cells = Clock(), console(False), works(1, epochs=5)
+    lines = Lines(out, "val_mae", clock=clock)
+    cells = [replace(cells[0], epochs_done=3)]
+    lines.matrix_started(cells, 1)
+    lines.cell_started(cells[0])
+    assert out.file.getvalue().splitlines()[-1].endswith(" resume cell 0, epoch 3/5")
+    epoch(lines, clock, cells[0], 4, seconds=40.0)
+    assert out.file.getvalue().splitlines()[-1].endswith("; running: cell 0 4/5")
 
 
 def test_a_line_names_ten_cells_of_the_many_that_run():

@@ -73,7 +73,7 @@ def test_check_lists_findings_and_exits_2(data, csv):
     frame.drop(frame.index[40]).to_csv(path)
     code, out = data("check", path)
     assert code == 2
-    assert "2 findings:" in out
+    assert "2 findings (rows counted from 0 below the header):" in out
     assert "row 30, sensor b, time 2024-03-01 07:30:00" in out
     assert "gap: 1 x 15 minutes absent" in out
     assert data("check", path, "--null-value", "nan")[1].count("gap:") == 1

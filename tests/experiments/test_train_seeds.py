@@ -149,7 +149,7 @@ def test_an_interruption_leaves_epochs_from_which_either_goes_on(out, capsys, mo
 
     monkeypatch.setattr(Run, "judge", interrupted)
     assert train(out, "--seeds", "0,1") == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "the same command goes on where this one ended" in capsys.readouterr().err
     monkeypatch.undo()
     cells = sorted((out / "cells").iterdir())
     assert [[path.name for path in (cell / "checkpoints").iterdir()] for cell in cells] == [["epoch-0001"]] * 2
