@@ -134,7 +134,7 @@ def tuning_matrix(matrix: Matrix) -> Matrix:
     return matrix.changed(
         {
             "name": f"{matrix.name}-tuning",
-            "title": f"Tuning of each arm for: {matrix.title or matrix.name}",
+            "title": f"Tuning of each arm for: {matrix.heading}",
             "arms": {one.name: {**settings[one.arm], **one.values} for one in found},
             "needs_graph": [one.name for one in found if one.arm in matrix.needs_graph],
             "kind": "search",

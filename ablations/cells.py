@@ -11,6 +11,7 @@ from typing import Any
 
 from altformer.files import write_text
 from experiments.csv_text import armed, csv_text, defused
+from experiments.runs import Run
 
 TABLE = "cells.csv"
 MISSING = "-"
@@ -67,6 +68,11 @@ class CellResult:
         return str(self.record["status"]) if self.record else "not run"
 
     @property
+    def run(self) -> Run | None:
+        """Where it was trained, if it is done; None where its folder is not known."""
+        return Run(self.folder, dict(self.record)) if self.status == "done" and self.record and self.folder else None
+
+    @property
     def curve(self) -> Sequence[Mapping[str, Any]]:
         """What was measured at each epoch, as far as it came."""
         return (self.record or {}).get("curve") or ()
@@ -107,6 +113,15 @@ def by_seed(cells: Iterable[CellResult], column: str) -> dict[int, float]:
         return {}
     values = {cell.seed: cell.value(column) for cell in cells if cell.status == "done"}
     return {seed: value for seed, value in values.items() if value is not None}
+
+
+def done_runs(cells: Iterable[CellResult]) -> dict[str, list[Run]]:
+    """The cells that are done, by arm; none for an arm that lacks one, so that all its seeds count or none."""
+    by_arm: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        by_arm.setdefault(cell.arm, []).append(cell)
+    found = {arm: [cell.run for cell in of_arm] for arm, of_arm in by_arm.items()}
+    return {arm: [run for run in runs if run] for arm, runs in found.items() if all(runs)}
 
 
 def write_cells(path: Path, results: Iterable[CellResult]) -> None:

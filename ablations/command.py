@@ -100,21 +100,22 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
         connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
         own_ray = stack.enter_context(Ahead(partial(connect, None)))
         drafts = [_drafts(matrices, args, dataset, connection) for dataset in _datasets(args.dataset)]
-        tuned = all(draft.is_tuned for own in drafts for draft in own)
+        every = [draft for own in drafts for draft in own]
+        tuned = all(draft.is_tuned for draft in every)
 
         def planned() -> list[Group]:
             return [make_group(name, [draft.plan() for draft in own], args.out) for own in drafts]
 
         groups = planned() if tuned else [both_phases(own) for own in drafts]
         if not tuned:
-            _announce_tuning([draft for own in drafts for draft in own], connection)
+            _announce_tuning(every, connection)
         groups = _announced(groups, args, connection, own_ray, budget)
         folders = [plan.folder for own, group in zip(drafts, groups, strict=True) for plan in group.plans[-len(own) :]]
         if args.dry_run:
             return 0, folders
         code = 0
         if not tuned:
-            code, left = _tune([draft for own in drafts for draft in own], groups, args, connection, own_ray, budget)
+            code, left = _tune(every, groups, args, connection, own_ray, budget)
             if left is None:
                 return code, folders
             budget = left

@@ -15,16 +15,13 @@ from ablations.groups import Group
 from ablations.matrix import Matrix
 from ablations.plan import Plan
 from ablations.planning import make_plan
+from ablations.reports.candidates import write_candidates
 from ablations.reports.data import ReportData
-from ablations.reports.markdown_text import escape, table
-from ablations.reports.numbers import number
 from ablations.running import Finished, run_plan
 from altformer.data.traffic import TrafficData
-from altformer.files import write_text
 from cluster.budget import Budget
 from cluster.connection import Connection
 from experiments.cell import Machine
-from experiments.fields import leaf
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def run_tuning(
         if draft.tuning is None or draft.is_tuned:
             continue
         plan = replace(draft.tuning.refreshed(), expected=expected)
-        report = partial(_write_candidates, draft)
+        report = partial(_report_candidates, draft)
         finished = run_plan(plan, connect, mlflow_out, connection, budget=budget, report_with=report)
         yield finished
         if finished.is_cut_short:
@@ -132,25 +129,7 @@ def run_tuning(
         )
 
 
-def _write_candidates(draft: Draft, data: ReportData, folder: Path) -> Path:
-    """``report.md`` of a tuning phase: the candidates by validation alone, since the test set has no say in it."""
+def _report_candidates(draft: Draft, data: ReportData, folder: Path) -> Path:
     choice = draft.choice()
     assert choice is not None
-    fields = [leaf(name) for name in choice.lists]
-    rows = [
-        [
-            arm,
-            *map(str, one.values.values()),
-            one.status,
-            number(one.validation, 4),
-            "chosen" if one is choice.best(arm) else "",
-        ]
-        for arm, tried in choice.tried.items()
-        for one in tried
-    ]
-    texts = [*filter(None, [data.marker]), *choice.warnings, choice.note]
-    parts = [f"# {escape(data.title)}", *map(escape, texts)]
-    parts.append(table(["arm", *fields, "status", choice.objective, ""], rows, numbers=[len(fields) + 2]))
-    path = folder / "report.md"
-    write_text(path, "\n\n".join(parts) + "\n")
-    return path
+    return write_candidates(choice, data, folder)

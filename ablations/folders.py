@@ -7,15 +7,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from altformer.errors import UserError, unknown_name
 
 PLAN = "plan.json"
 TUNED = "tuned.json"
 CELLS = "cells"
+
+_WAY_OUT = "the command that ran the matrix writes it anew and trains nothing that is finished"
+
+Content = TypeVar("Content", bound=BaseModel)
 
 
 class PlannedArm(BaseModel, frozen=True):
@@ -135,15 +139,25 @@ def all_matrices(out: Path) -> Iterator[Path]:
 
 def read_plan(folder: Path) -> PlanOnDisk:
     """The plan of a matrix's folder; UserError where it is missing or damaged."""
-    path = folder / PLAN
+    return read_file(folder / PLAN, PlanOnDisk)
+
+
+def read_file(path: Path, kind: type[Content]) -> Content:
+    """What a JSON file of a matrix's folder says; UserError where it is missing, damaged or of another version."""
     try:
-        return PlanOnDisk.model_validate_json(path.read_text())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(
-            f"{path}: damaged, or of another version of altformer; the command that ran the matrix writes it anew"
-        ) from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {_WAY_OUT}") from error
+    except ValidationError as error:
+        raise other_version(path, error) from error
+
+
+def other_version(path: Path, error: ValidationError) -> UserError:
+    """The error for a file whose content is not as this version writes it: the first thing wrong, and the way out."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    what = f"{field}: {first['msg']}" if field else first["msg"]
+    return UserError(f"{path}: damaged or of another version of altformer ({what}); {_WAY_OUT}")
 
 
 def known_plan(folder: Path) -> PlanOnDisk | None:

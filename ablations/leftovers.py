@@ -20,7 +20,7 @@ from ablations.matrix_lock import holder, only_writer
 from ablations.plan import settles
 from altformer.errors import UserError
 from cluster.file_lock import open_locked
-from experiments.cell import finished_record, read_record
+from experiments.cell import HAS_RESULT, finished_record, read_record
 from experiments.cell_lock import LOCK
 from experiments.earlier_result import ASIDE, MOVING
 from experiments.references import named_in, noted_cells, with_teachers
@@ -116,7 +116,7 @@ def _collect_unreferenced(folder: Path, freed: Freed) -> None:
 
 def _has_result(folder: Path) -> bool:
     record = read_record(folder)
-    return record is not None and record["status"] in ("done", "diverged", "stopped")
+    return record is not None and record["status"] in HAS_RESULT
 
 
 def _can_go_on(folder: Path) -> bool:

@@ -103,6 +103,11 @@ class Matrix(Written):
     paper_table: bool = False
     note: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The title, or the name."""
+        return self.title or self.name
+
     @field_validator("grid", "zip", mode="before")
     @classmethod
     def _one_block_or_several(cls, value: Any) -> Any:

@@ -39,7 +39,7 @@ class PlannedCell:
     @property
     def result(self) -> CellResult:
         """As reports have it."""
-        return CellResult(self.arm, self.seed, self.cell.hash, self.record)
+        return CellResult(self.arm, self.seed, self.cell.hash, self.record, folder=self.cell.folder)
 
     @property
     def has_failed(self) -> bool:

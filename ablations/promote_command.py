@@ -86,16 +86,14 @@ def choose(name: str, out: Path) -> Chosen:
 
 
 def _best_of(reported: Reported, arm: str | None) -> Chosen:
-    from experiments.runs import Run, best_arm, validation_of
+    from ablations.cells import done_runs
+    from experiments.runs import best_arm, validation_of
 
     objective, folder = reported.matrix.objective, reported.folder
-    names = [one.name for one in reported.arms] if arm is None else [arm]
-    arms = {name: reported.cells_of(name) for name in names}
-    done: dict[str, list[Run]] = {
-        name: [Run(at.folder, dict(at.record)) for at in cells if at.status == "done" and at.record and at.folder]
-        for name, cells in arms.items()
-    }
-    whole = {name: runs for name, runs in done.items() if runs and (arm or len(runs) == len(arms[name]))}
+    if arm is None:
+        whole = done_runs(reported.results)
+    else:  # named, so those of its seeds that are done will do
+        whole = done_runs(cell for cell in reported.cells_of(arm) if cell.run)
     if not whole:
         what = f"the arm '{arm}' has no cell that is done" if arm else "no arm has all its seeds done"
         raise UserError(f"{folder}: {what}; run the matrix to its end, or name a cell or MATRIX:ARM")

@@ -35,7 +35,7 @@ def rebuild(folder: Path) -> list[Reported]:
     matrices = [one for name in reported.members for one in rebuild(reported.folder.parent / name)]
     union = reported.report
     cover = Cover(union.title, union.marker, reported.info.profile, union.provenance)
-    write_summary(reported.folder, cover, [_chapter(one, one.matrix.title or one.matrix.name) for one in matrices])
+    write_summary(reported.folder, cover, [_chapter(one, one.matrix.heading) for one in matrices])
     return matrices
 
 

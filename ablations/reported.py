@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablations.arms import Arm
 from ablations.cells import TABLE, CellResult, read_cells
-from ablations.folders import PLAN, PlanOnDisk, cells_folder
+from ablations.folders import PLAN, cells_folder, other_version, read_file, read_plan
 from ablations.matrix import Matrix, restore_matrix
 from ablations.reports.data import ReportData, build_report
 from ablations.reports.facts import RunInfo
@@ -22,8 +22,6 @@ from experiments.cell import read_record
 
 RUN = "run.json"
 RUN_SCHEMA = 1
-
-Content = TypeVar("Content", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def write_run(folder: Path, matrix: Matrix, info: RunInfo, trained: Iterable[str
 def has_run(folder: Path) -> bool:
     """Whether the folder has a ``run.json`` that can be read."""
     try:
-        _read(folder / RUN, _RunFile)
+        read_file(folder / RUN, _RunFile)
     except UserError:
         return False
     return True
@@ -88,7 +86,7 @@ def read_reported(folder: Path) -> Reported:
 
     UserError naming the file that is missing, damaged, or of another version.
     """
-    plan, run = _read(folder / PLAN, PlanOnDisk), _read(folder / RUN, _RunFile)
+    plan, run = read_plan(folder), read_file(folder / RUN, _RunFile)
     cells = cells_folder(folder)
     if not cells.is_dir():
         raise UserError(f"{folder}: its cells are looked for in {cells}, which is not there")
@@ -96,7 +94,7 @@ def read_reported(folder: Path) -> Reported:
         matrix = restore_matrix(plan.matrix, run.file)
         info = TypeAdapter(RunInfo).validate_python(run.info)
     except ValidationError as error:
-        raise _other_version(folder / PLAN, error) from error
+        raise other_version(folder / PLAN, error) from error
     arms = [Arm(arm.name, arm.settings, arm.is_baseline, matrix.where("arms", arm.name)) for arm in plan.arms]
     known = {arm.name for arm in arms}
     if unknown := [cell.arm for cell in plan.cells if cell.arm not in known]:
@@ -115,25 +113,6 @@ def read_reported(folder: Path) -> Reported:
         for cell in plan.cells
     ]
     return Reported(folder.resolve(), matrix, arms, results, info, plan.members)
-
-
-def _read(path: Path, kind: type[Content]) -> Content:
-    try:
-        return kind.model_validate_json(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; {_WAY_OUT}") from error
-    except ValidationError as error:
-        raise _other_version(path, error) from error
-
-
-_WAY_OUT = "the command that ran the matrix writes it anew and trains nothing that is finished"
-
-
-def _other_version(path: Path, error: ValidationError) -> UserError:
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    what = f"{field}: {first['msg']}" if field else first["msg"]
-    return UserError(f"{path}: damaged or of another version of altformer ({what}); {_WAY_OUT}")
 
 
 def _run_ids(table: Path) -> dict[str, str]:

@@ -97,7 +97,7 @@ def run_plan(
             return Finished(plan, build_report(plan.matrix, plan.arms, _results(plan, plan, None), _info(plan)), None)
         with _refusal(plan.folder):
             _begin(plan, train)
-        started_by = {**provenance.started_by(), "scheduler": plan.scheduler, "matrix": plan.folder.name}
+        started_by = {**provenance.started_by(), "matrix": plan.folder.name}
         tracker = MatrixTracker(plan, mlflow_out, started_by)
         trained, started = None, time.perf_counter()
         try:
@@ -229,7 +229,6 @@ def _results(before: Plan, now: Plan, tracker: MatrixTracker | None) -> list[Cel
             at.result,
             mlflow_run_id=tracker.run_id(at.cell.hash) if tracker else None,
             reused=at.cell.hash not in ran,
-            folder=at.cell.folder,
         )
         for at in now.cells
     ]

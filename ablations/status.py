@@ -12,10 +12,10 @@ from typing import Any, Literal
 from ablations.events import FILE, Event, read_events
 from ablations.folders import Planned, PlanOnDisk, cells_folder, known_plan, read_plan
 from ablations.matrix_lock import Holder, holder
-from cluster.eta import Row
-from cluster.tally import GOES_ON, Tally
+from cluster.eta import GOES_ON, Row
+from cluster.tally import Tally
 from cluster.work import Ended, Fault, Work
-from experiments.cell import Record, read_record
+from experiments.cell import HAS_RESULT, Record, read_record
 
 State = Literal["running", "finished", "not finished"]
 
@@ -140,7 +140,7 @@ def status_of(folder: Path, now: float | None = None) -> MatrixStatus:
     held = next(iter(running.values()), None)
     notices = live.notices if live is not None else sessions[-1].notices if sessions else []
     if held is None:
-        is_finished = all(cell.status in ("done", "diverged", "stopped") for cell in cells)
+        is_finished = all(cell.status in HAS_RESULT for cell in cells)
         return MatrixStatus(folder, plan, "finished" if is_finished else "not finished", cells, notices=notices)
     phase = "starts" if live is None else "writes its report" if live.has_ended else ""
     if live is None or live.has_ended:

@@ -16,18 +16,6 @@ from altformer.errors import UserError
 if TYPE_CHECKING:
     from ablations.status import CellStatus, MatrixStatus
 
-STYLES = {
-    "running": "bold",
-    "paused": "cyan",
-    "retried": "yellow",
-    "done": "green",
-    "stopped": "yellow",
-    "diverged": "magenta",
-    "failed": "red",
-    "interrupted": "yellow",
-    "waiting": "dim",
-    "not run": "dim",
-}
 WORDS: Mapping[str, str] = {"paused": "at a rung", "retried": "to be tried again"}
 LAST_NOTICES = 3
 
@@ -85,7 +73,7 @@ def _print_matrix(status: MatrixStatus) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cluster.progress import duration, one_line
+    from cluster.progress import STYLES, duration, one_line
 
     plan, now = status.plan, time.time()
     print(f"{plan.title} on {plan.dataset} ({plan.profile}): {_state(status)}")
@@ -96,7 +84,7 @@ def _print_matrix(status: MatrixStatus) -> None:
         table.add_row(
             Text(one_line(cell.arm)),
             str(cell.seed),
-            Text(_cell_state(cell), style=STYLES.get(cell.status, "")),
+            Text(_cell_state(cell), style=STYLES.get(cell.status, "dim")),
             _epochs(cell),
             "-" if cell.best is None else f"{cell.best:.4f}",
             "-" if cell.seen is None else f"{duration(max(now - cell.seen, 0.0))} ago",
@@ -148,9 +136,9 @@ def _counts(status: MatrixStatus) -> str:
 
 
 def _totals(status: MatrixStatus) -> str:
-    from cluster.progress import duration
+    from cluster.progress import counted, duration
 
-    parts = [f"{len(status.cells)} cells: {_counts(status)}"]
+    parts = [f"{counted(len(status.cells), 'cell')}: {_counts(status)}"]
     if status.elapsed is not None:
         parts.append(f"running for {duration(status.elapsed)}")
     if status.eta is not None and status.phase == "":

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ablations.arm_results import metric_name
 from ablations.arms import Arm
-from ablations.cells import TABLE, read_cells
+from ablations.cells import TABLE, done_runs, read_cells
 from ablations.changed import few, reruns
 from ablations.estimate import Estimate, epochs_done
 from ablations.estimate_text import cell_time, expectation_lines, power_text
@@ -23,10 +23,10 @@ from ablations.reports.numbers import signed, spread
 from ablations.running import Finished, ended_early
 from ablations.union import shared_cells, sharing
 from cluster.budget import NO_BUDGET, Budget
-from cluster.progress import duration
+from cluster.progress import counted, duration
 from cluster.work import FaultKind
 from experiments.provenance import versions
-from experiments.runs import Run, best_arm
+from experiments.runs import best_arm
 
 _WHAT_WENT_WRONG: Mapping[FaultKind, str] = {
     "error": "an error",
@@ -76,7 +76,7 @@ def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget:
     if first.profile == "quick":
         print(QUICK)
     shared = shared_cells(group.plans)
-    table = _table("matrix", "arms", "cells", "finished", "to run", "shared", "scheduler")
+    table = _table("matrix", "arms", "cells", "done", "to run", "shared", "scheduler")
     for plan in group.plans:
         hashes = {at.cell.hash for at in plan.cells}
         counts = (len(plan.arms), len(plan.cells), len(plan.cells) - len(plan.to_run), len(plan.to_run))
@@ -108,15 +108,15 @@ def _print_matrices(group: Group, slots: int, estimate: Estimate | None, budget:
 def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget: Budget = NO_BUDGET) -> None:
     """The cells, what is settled of them, what runs at once, and what the run is expected to take."""
     rows, sensors = plan.data.values.shape
-    print(f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({rows} rows x {sensors} sensors)")
+    print(f"{plan.matrix.heading} on {plan.data.name} ({rows} rows x {sensors} sensors)")
     if plan.profile == "quick":
         print(QUICK)
-    console, columns = Console(), ["arm", "parameters", "finished", "to run", "a cell takes", "cells"]
+    console, columns = Console(), ["arm", "parameters", "done", "to run", "a cell takes", "cells"]
     rows = [_arm_row(plan, arm, estimate) for arm in plan.arms]
     if estimate is None:
         rows, columns = [[*row[:4], row[5]] for row in rows], [*columns[:4], columns[5]]
-    widths = [max(len(row[place]) for row in [columns, *rows]) + 1 for place in range(len(columns))]
-    if sum(widths) > console.width:
+    widths = [max(len(row[place]) for row in [columns, *rows]) + 2 for place in range(len(columns))]
+    if sum(widths) - 2 > console.width:
         columns.pop()  # hashes cut short are of no use
     table = _table(*columns)
     for row in rows:
@@ -128,7 +128,7 @@ def print_plan(plan: Plan, slots: int, estimate: Estimate | None = None, budget:
     _warn_of_other_torch([plan])
     machine = plan.cells[0].cell.machine
     print(
-        f"{len(plan.cells)} cells, {len(plan.to_run)} to run, {slots} at once "
+        f"{counted(len(plan.cells), 'cell')}, {len(plan.to_run)} to run, {slots} at once "
         f"({machine.workers} worker(s) x {machine.threads} thread(s) on {machine.device}); "
         f"scheduler {plan.matrix.scheduler.type}\nResults: {plan.folder}"
     )
@@ -189,16 +189,7 @@ def print_result(finished: Finished) -> None:
 
 def _print_best(plan: Plan) -> None:
     """Once a matrix is at its end: how to forecast with the cell that `altformer promote` would choose."""
-    if plan.to_run:
-        return
-    runs: dict[str, list[Run]] = {}
-    lacking = set()
-    for at in plan.cells:
-        if at.record and at.record["status"] == "done":
-            runs.setdefault(at.arm, []).append(Run(at.cell.folder, at.record))
-        else:
-            lacking.add(at.arm)
-    if whole := {arm: found for arm, found in runs.items() if arm not in lacking}:
+    if not plan.to_run and (whole := done_runs(at.result for at in plan.cells)):
         arm, run, _ = best_arm(whole, plan.matrix.objective)
         seed, out = run.record["seed"], shlex.quote(str(run.folder.parents[1]))
         command = f"altformer predict --run {run.hash} --input readings.csv --out {out}"
@@ -209,7 +200,10 @@ def print_end(finished: Finished) -> None:
     """Attempts that were lost; what ended a run before its last cell, what is left of it, and how to go on."""
     outcome, left = finished.outcome, finished.plan.to_run
     if finished.lost:
-        print(f"Attempts lost: {_lost_text(finished.lost)}. Each cell went on from its last checkpoint.")
+        print(
+            f"Attempts lost: {_lost_text(finished.lost)}. "
+            "Each cell went on from its last checkpoint, or began anew without one."
+        )
     if outcome is None or not (outcome.interrupted or outcome.budget or outcome.halted):
         return
     why = "Finished"

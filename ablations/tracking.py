@@ -147,7 +147,7 @@ def _parent(plan: Plan, started_by: Mapping[str, Any]) -> MatrixRun:
         "arms": str(len(plan.arms)),  # tags, since MLflow never changes a param and arms and seeds may be added
         "seeds": str(len({at.seed for at in plan.cells})),
     }
-    name = f"{plan.matrix.title or plan.matrix.name} on {plan.data.name} ({plan.profile})"
+    name = f"{plan.matrix.heading} on {plan.data.name} ({plan.profile})"
     return MatrixRun(plan.folder.name, name, {"base": plan.matrix.base}, tags)
 
 

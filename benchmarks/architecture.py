@@ -59,6 +59,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "reports/data", "reports/facts", "reports/summary", "reports/document", "reports/sections", "reports/blocks",
         "reports/files", "reports/markdown", "reports/html", "reports/latex", "reports/statistics_table",
         "reports/plots", "reports/plots_arms", "reports/plots_profiles", "reports/overview", "reports/paper_table",
+        "reports/candidates",
         "reports/published", "reports/numbers", "reports/markdown_text", "reports/latex_text",
     ),
     "what is on disk afterwards": (

@@ -34,6 +34,7 @@ _SHORT = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0",
 }
+UNSAID = "not said"
 _NOT_ONE = {"DFSG approved", "OSI Approved"}  # classifiers that name no licence
 _WHERE = {
     "": "always",
@@ -55,8 +56,11 @@ def main() -> None:
     """Write docs/dependencies.md."""
     pinned = pins()
     rows = [row(direct, pinned) for direct in direct_dependencies()]
-    counted = Counter(licence(name) for name in pinned)
-    licences = table(("licence", "packages"), [(name, str(count)) for name, count in counted.most_common()])
+    found = {name: licence(name) for name in pinned}
+    licences = table(
+        ("licence", "packages"), [(said, str(count)) for said, count in Counter(found.values()).most_common()]
+    )
+    silent = [name for name, said in found.items() if said == UNSAID]
     parts = [
         "# Dependencies",
         "Written by `python -m benchmarks.dependencies`. Versions are those of constraints.txt, which `make` installs; "
@@ -64,6 +68,7 @@ def main() -> None:
         table(("package", "needed", "version", "released", "newest", "its release", "licence"), rows),
         f"With what these need there are {len(pinned)} packages:",
         licences,
+        f"Not said in the package's metadata: {', '.join(silent) or 'none'}.",
         "Known holes in these versions: `make audit`.",
     ]
     write_text(PAGE, "\n\n".join(parts) + "\n")
@@ -122,7 +127,7 @@ def licence(name: str) -> str:
         return str(expression)
     classifiers = [one for one in found.get_all("Classifier") or () if one.startswith("License ::")]
     classified = [one.rpartition(" :: ")[2] for one in classifiers if not one.endswith(tuple(_NOT_ONE))]
-    said = classified[0] if classified else (found["License"] or "not said").splitlines()[0]
+    said = classified[0] if classified else (found["License"] or UNSAID).splitlines()[0]
     return _SHORT.get(said, said)
 
 

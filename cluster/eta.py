@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from cluster.work import Work
 
+#: Statuses of cells that have begun and go on when there is a slot for them.
+GOES_ON = ("paused", "retried")
+
 
 @dataclass
 class Row:
@@ -96,7 +99,7 @@ class Forecast:
         """How many times longer than expected cells take: all seconds that are known over all that were expected."""
         took = [(row.seconds - row.start, row.work.expected_seconds) for row in ended]
         for row in rows:
-            if row.status in ("running", "paused", "retried") and row.has_own_pace:
+            if row.status in ("running", *GOES_ON) and row.has_own_pace:
                 planned = _times(row.left, row.pace)
                 if planned is not None:
                     so_far = row.last_epoch_at - row.began - row.start

@@ -33,8 +33,8 @@ _END_AGAIN_SECONDS = 30.0
 _NO_NODE_SECONDS = 120.0
 
 
-class Matrix(Protocol):
-    """Who is told."""
+class Told(Protocol):
+    """Who is told what happens."""
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Tell the listeners."""
@@ -54,7 +54,7 @@ class Guard:
         nodes: Nodes,
         resources: Resources,
         patience: Patience,
-        matrix: Matrix,
+        matrix: Told,
     ) -> None:
         self.mailbox = mailbox
         self._works, self._queue, self._resources = works, queue, resources

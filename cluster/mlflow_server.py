@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import socket
@@ -141,7 +142,8 @@ def own_names() -> tuple[str, ...]:
 
 def make_login(folder: Path) -> Login:
     """The login whose secrets lie in `folder`, made at the first start; ClusterError where that cannot be."""
-    _need("flask_wtf", "--auth", "Flask-WTF")
+    if importlib.util.find_spec("flask_wtf") is None:
+        raise ClusterError("--auth needs a package that is not installed: pip install 'Flask-WTF'")
     folder = folder.absolute()
     login = Login(folder)
     users = resolve(folder, f"sqlite:///{folder / 'users.db'}").uri
@@ -221,10 +223,3 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Go on as the server, so that signals reach it and nothing of ours stays behind."""
     sys.stdout.flush()
     os.execve(command[0], list(command), environment)
-
-
-def _need(module: str, for_what: str, package: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise ClusterError(f"{for_what} needs a package that is not installed: pip install '{package}'")

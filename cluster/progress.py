@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cluster.eta import Row
-from cluster.tally import GOES_ON, Clock, Tally
+from cluster.eta import GOES_ON, Row
+from cluster.tally import Clock, Tally
 from cluster.work import Ended, Fault, FaultKind, Listener, Outcome, Work
 
 # Not a terminal: at most one line of progress in so many seconds, besides one for each start and end.
@@ -22,7 +22,8 @@ _LINE_SECONDS = 30.0
 _WHY_LETTERS = 160
 _NAMED = 10  # running cells in a line
 
-_STYLES = {
+#: The colour of a status.
+STYLES: Mapping[str, str] = {
     "running": "bold",
     "paused": "cyan",
     "retried": "yellow",
@@ -33,7 +34,6 @@ _STYLES = {
     "interrupted": "yellow",
     "waiting": "dim",
 }
-
 
 # What ended an attempt that is followed by another.
 _LOST: Mapping[FaultKind, str] = {
@@ -49,8 +49,8 @@ _LOST: Mapping[FaultKind, str] = {
 class Lines(Tally):
     """One line when a cell starts and ends, and now and then one on where the matrix is."""
 
-    def __init__(self, console: Console, metric: str, mode: str = "min", clock: Clock = time.monotonic) -> None:
-        super().__init__(metric, mode, clock)
+    def __init__(self, console: Console, metric: str, clock: Clock = time.monotonic) -> None:
+        super().__init__(metric, clock)
         self._console = console
         self._said = 0.0
 
@@ -58,7 +58,7 @@ class Lines(Tally):
         """Say how much there is to do."""
         super().matrix_started(works, slots)
         self._said = self._clock()
-        self._say(f"{_count(len(works), 'cell')} to run, {slots} at once")
+        self._say(f"{counted(len(works), 'cell')} to run, {slots} at once")
 
     def cell_started(self, work: Work) -> None:
         """Say so."""
@@ -115,8 +115,8 @@ class Lines(Tally):
 class LiveTable(Tally):
     """A table of cells that is redrawn in place; what does not fit on the screen is counted below it."""
 
-    def __init__(self, console: Console, metric: str, mode: str = "min", clock: Clock = time.monotonic) -> None:
-        super().__init__(metric, mode, clock)
+    def __init__(self, console: Console, metric: str, clock: Clock = time.monotonic) -> None:
+        super().__init__(metric, clock)
         self._console = console
         self._note = ""
         self._live: Live | None = None
@@ -164,7 +164,7 @@ class LiveTable(Tally):
             time_taken = duration(self.elapsed(row)) if row.status != "waiting" else ""
             table.add_row(
                 Text(one_line(row.work.name)),
-                Text(_state(row), style=_STYLES.get(row.status, "")),
+                Text(_state(row), style=STYLES.get(row.status, "")),
                 Text(_epochs(row)),
                 Text(_number(row.best)),
                 Text(time_taken),
@@ -180,11 +180,11 @@ class LiveTable(Tally):
         return sorted(self.rows.values(), key=lambda row: (rank.get(row.status, 3), -row.began))
 
 
-def progress_listener(metric: str = "val_mae", mode: str = "min", console: Console | None = None) -> Listener:
+def progress_listener(metric: str = "val_mae", console: Console | None = None) -> Listener:
     """The live table if `console` is a terminal that can redraw, else plain lines."""
     console = console or Console()
     kind = LiveTable if console.is_terminal and not console.is_dumb_terminal else Lines
-    return kind(console, metric, mode)
+    return kind(console, metric)
 
 
 def lost_attempt(row: Row, fault: Fault) -> str:
@@ -215,6 +215,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 cell`, `3 cells`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def one_line(text: str) -> str:
     """The text with anything that would move the cursor made a space; names come from users."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
@@ -232,10 +237,6 @@ def _epochs(row: Row) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _leaving(why: str, seconds: float) -> str:

@@ -70,7 +70,6 @@ def run_cells(
     storage: Path,
     listeners: Sequence[Listener] = (),
     metric: str = "val_mae",
-    mode: str = "min",
     grace_seconds: float = 30.0,
     budget: Budget = NO_BUDGET,
     retries: Retries = DEFAULT_RETRIES,
@@ -79,10 +78,10 @@ def run_cells(
     """Run every work with `train_function` until it has a result, and return when nothing of it runs any more.
 
     `shared` goes to the object store once and is read there without a copy by all trials of a node. `storage` is a
-    directory every node sees; what Ray writes there is removed at the end. The scheduler compares `metric` (`mode`
-    min or max) of the reports. A failing cell ends with its traceback and the others go on; one that loses its process
-    or its node, lacks memory or hangs (`patience`) is tried again within `retries`. Where all cells fail alike, or no
-    node is left, or the cluster does not answer any more, the run ends with `Outcome.halted`.
+    directory every node sees; what Ray writes there is removed at the end. The scheduler compares `metric` of the
+    reports, of which less is better. A failing cell ends with its traceback and the others go on; one that loses its
+    process or its node, lacks memory or hangs (`patience`) is tried again within `retries`. Where all cells fail alike,
+    or no node is left, or the cluster does not answer any more, the run ends with `Outcome.halted`.
 
     The first SIGINT or SIGTERM asks running cells to leave, waits up to `grace_seconds` and returns
     with `Outcome.interrupted`; a second one ends this process at once with 130 or 143. When the budget is spent running
@@ -101,7 +100,7 @@ def run_cells(
     watch.tell("matrix_started", affordable, slots)
     cluster_lost = False
     if affordable:
-        rules = _Rules(scheduler, metric, mode, patience, grace_seconds)
+        rules = _Rules(scheduler, metric, patience, grace_seconds)
         try:
             with _scratch(storage) as scratch, quiet("ray.tune", "ray.train"):
                 _run(watch, train_function, shared, resources, rules, connection, scratch)
@@ -134,7 +133,6 @@ class _Rules:
 
     scheduler: Scheduler
     metric: str
-    mode: str
     patience: Patience
     grace_seconds: float
 
@@ -196,9 +194,7 @@ def _tuner(
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the queue has come to its end
             search_alg=queue,
-            scheduler=rules.scheduler.build(
-                rules.metric, rules.mode, lambda key, why: ray.get(mailbox.stop.remote(key, why))
-            ),
+            scheduler=rules.scheduler.build(rules.metric, lambda key, why: ray.get(mailbox.stop.remote(key, why))),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),

@@ -32,8 +32,8 @@ Saved = Callable[[str], Sequence[float]]
 class Scheduler(Protocol):
     """What decides which cells go on."""
 
-    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
-        """Tune's scheduler for one run."""
+    def build(self, metric: str, ask_to_stop: AskToStop) -> TrialScheduler:
+        """Tune's scheduler for one run; of ``metric`` less is better."""
 
     def decision(self, key: str) -> Decision:
         """Whether a cell that has no slot may have one, waits for others, or is only to stop."""
@@ -56,7 +56,7 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]
 class NoScheduler(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Every cell trains to its end."""
 
-    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
+    def build(self, metric: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Tune's scheduler that starts cells in order and never stops one."""
         return InOrder()
 
@@ -84,13 +84,13 @@ class AshaScheduler(pydantic.BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"grace_period {self.grace_period} is more than max_epochs {self.max_epochs}")
         return self
 
-    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
+    def build(self, metric: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Ray's ASHA on the reported `epoch`, asking cells to leave instead of killing them."""
         return CooperativeAsha(
             ask_to_stop,
             time_attr=TIME,
             metric=f"{REPORT}/{metric}",
-            mode=mode,
+            mode="min",
             # Ray stops a trial whose epoch reaches max_t, which would cut the last epoch's final evaluation.
             max_t=self.max_epochs + 1,
             grace_period=self.grace_period,
@@ -155,10 +155,8 @@ class FutilityScheduler:
     def __post_init__(self) -> None:
         object.__setattr__(self, "race", Race(self.contests, self.history, self.never))
 
-    def build(self, metric: str, mode: str, ask_to_stop: AskToStop) -> TrialScheduler:
+    def build(self, metric: str, ask_to_stop: AskToStop) -> TrialScheduler:
         """Tune's scheduler that asks cells to leave at a rung, to wait or for good."""
-        if mode != "min":
-            raise ValueError(f"the rule compares errors, of which lower is better; got mode {mode!r}")
         return RungByRung(self.race, f"{REPORT}/{metric}", ask_to_stop, self.saved)
 
     def decision(self, key: str) -> Decision:

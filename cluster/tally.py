@@ -8,27 +8,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.eta import Forecast, Row
+from cluster.eta import GOES_ON, Forecast, Row
 from cluster.work import Ended, Fault, Listener, Work
 
 Clock = Callable[[], float]
-
-# Statuses of cells that have begun and go on when there is a slot for them.
-GOES_ON = ("paused", "retried")
 
 # As they are listed.
 ORDER = ("running", *GOES_ON, "done", "stopped", "diverged", "failed", "interrupted", "waiting")
 
 
 class Tally(Listener):
-    """Keeps the state of all cells, and from it how long the rest will take. `mode` says which metric is better."""
+    """Keeps the state of all cells, and from it how long the rest will take. Of `metric` less is better."""
 
-    def __init__(self, metric: str = "val_mae", mode: str = "min", clock: Clock = time.monotonic) -> None:
+    def __init__(self, metric: str = "val_mae", clock: Clock = time.monotonic) -> None:
         self.metric = metric
         self.rows: dict[str, Row] = {}
         self.slots = 1
         self.began = 0.0
-        self._better = min if mode == "min" else max
         self._clock = clock
 
     def matrix_started(self, works: Sequence[Work], slots: int) -> None:
@@ -59,7 +55,7 @@ class Tally(Listener):
             row.first_epoch, row.first_epoch_at = row.epoch, row.last_epoch_at
         value = metrics.get(self.metric)
         if isinstance(value, (int, float)) and math.isfinite(value):
-            row.best = float(value) if row.best is None else self._better(row.best, float(value))
+            row.best = float(value) if row.best is None else min(row.best, float(value))
 
     def cell_paused(self, work: Work) -> None:
         """The cell waits; its slot is free."""

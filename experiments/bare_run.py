@@ -62,10 +62,11 @@ def machine_of(args: argparse.Namespace) -> Machine:
 def what_is_trained(name: str, config: Config, data: Any, machine: Machine) -> str:
     """One line before a training that may take hours."""
     training, (rows, sensors) = config.training, data.values.shape
+    epochs = "1 epoch" if training.epochs == 1 else f"up to {training.epochs} epochs"
     limit = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
     where = f"{data.name} ({rows} rows x {sensors} sensors)"
     hint = "; --profile quick is sized for a CPU" if machine.device == "cpu" and not limit else ""
-    return f"{name}: {config.model.type} on {where}, up to {training.epochs} epochs{limit} on {machine.device}{hint}"
+    return f"{name}: {config.model.type} on {where}, {epochs}{limit} on {machine.device}{hint}"
 
 
 def train_alone(cell: Cell, data: Any, name: str, args: argparse.Namespace) -> Record:
@@ -136,7 +137,8 @@ def show(trained: Trained, out: Path) -> int:
     if record["status"] == "diverged":
         print(f"{name}: diverged after epoch {record['epochs']} (NaN or infinity in loss or validation)")
     else:
-        print(f"{name}: {record['epochs']} epochs in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
+        epochs = "1 epoch" if record["epochs"] == 1 else f"{record['epochs']} epochs"
+        print(f"{name}: {epochs} in {record['train_seconds']:.1f} s, {record['params']:,} parameters")
         title = f"best epoch {record['best_epoch']} on the test set"
         print(scores_table(title, record["test"], trained.step_minutes))
         if not comparable(record):

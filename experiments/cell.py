@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
 FINISHED = ("done", "diverged")  # statuses of a cell that is never trained again, whatever scheduler it had
+HAS_RESULT = (*FINISHED, "stopped")  # statuses of a cell that has a result
 Record = dict[str, Any]
 
 

@@ -13,6 +13,8 @@ from altformer.config import Config
 from altformer.data.traffic import TrafficData
 from experiments.cell import at_once
 
+SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, as long as no scoring has been timed
+
 # Fields on which the seconds per window do not depend.
 _FREE: Any = {
     "seed": True,

@@ -24,14 +24,13 @@ from pathlib import Path
 from altformer.data.traffic import TrafficData
 from altformer.training.context import BareContext
 from experiments.cell import Cell, load_teacher
-from experiments.pace import Pace, median_pace
+from experiments.pace import SCORED_SHARE, Pace, median_pace
 from experiments.signals import sigterm_raises
 
 STEPS = 4  # of which the first is not counted
 SECONDS = 15.0  # for the steps of one cell; then those that are done must do
 _VALIDATED = 64  # windows: a batch of scoring
 _ERROR_LETTERS = 500
-_SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, where there was no time to validate
 
 Found = dict[str, Pace | str]  # by the cell's hash: its pace, or why it has none
 
@@ -102,7 +101,7 @@ def pace_of(watch: _Stopwatch, windows: int, validated: int, workers: int) -> Pa
     step = statistics.median(steps) if steps else first
     once, trained = max(first - step, 0.0), step / windows
     if not watch.metrics:
-        return Pace(once, trained, trained * _SCORED_SHARE)
+        return Pace(once, trained, trained * SCORED_SHARE)
     training = len(watch.ticks) * windows / workers / watch.metrics["samples_per_second"]
     validation = max(watch.metrics["epoch_seconds"] - training, 0.0)
     saving = max(watch.reported - watch.ticks[-1] - validation, 0.0)

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from ablations.plan import PlannedCell
 from altformer.data.traffic import TrafficData
 from altformer.training.checkpoint import last_curve
-from experiments.pace import load_of
+from experiments.pace import SCORED_SHARE, load_of
 from experiments.train_progress import SeedProgress, TrainProgress
 
 LEAVING = 1.0  # seconds to write a checkpoint
-_SCORED_SHARE = 1 / 3  # of a window's training is its forward pass, as long as no epoch has been scored
 
 
 class Clock:
@@ -104,7 +103,7 @@ class SliceContext(TrainProgress):
         """Seconds to score so many windows of one seed; before the first time guessed from the steps."""
         window = self._window
         if window is None:
-            window = self._step_seconds / (self._batch * self._seeds) * _SCORED_SHARE
+            window = self._step_seconds / (self._batch * self._seeds) * SCORED_SHARE
         return windows * window
 
 

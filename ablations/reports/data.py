@@ -77,7 +77,7 @@ def build_report(matrix: Matrix, arms: Sequence[Arm], results: Sequence[CellResu
     best = best_arm(matrix.reported, found)
     against = {arm.name: arm.comparison for arm in found if arm.comparison}
     return ReportData(
-        title=f"{matrix.title or matrix.name} on {info.dataset}, {info.profile} profile",
+        title=f"{matrix.heading} on {info.dataset}, {info.profile} profile",
         marker=_marker(info.profile),
         summary=summary(matrix, found, info),
         baseline=baseline,

@@ -168,9 +168,8 @@ def _counted(seeds: int) -> str:
 
 
 def _horizon_table(data: ReportData) -> Table:
-    names = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE"}
     columns = [(metric, step) for step, _ in data.horizons for metric in METRICS]
-    header = ["arm", *(f"{names[metric]} {label}" for _, label in data.horizons for metric in METRICS)]
+    header = ["arm", *(f"{metric.upper()} {label}" for _, label in data.horizons for metric in METRICS)]
     rows = [
         [arm.name, *(spread(arm.metrics[column_of(metric, step)], DECIMALS.get(metric, 3)) for metric, step in columns)]
         for arm in data.arms

@@ -46,7 +46,7 @@ def unfinished(cell: CellResult) -> Unfinished:
     record = cell.record or {}
     epochs = record.get("epochs")
     reason = {
-        "not run": "no record yet: not started, or not at its end; the same command goes on with it",
+        "not run": "no record yet: not begun, or interrupted; the same command goes on with it",
         "stopped": f"by {_settings(record.get('stopped_by'))}, after epoch {epochs}",
         "diverged": f"NaN or infinity in loss or validation, after epoch {epochs}",
     }.get(cell.status, "")

@@ -51,7 +51,7 @@ def write_overview(folder: Path, union: Finished, matrices: Sequence[Finished]) 
     chapters = [
         Chapter(
             one.plan.matrix.name,
-            one.plan.matrix.title or one.plan.matrix.name,
+            one.plan.matrix.heading,
             one.plan.folder,
             tuple(at.cell.hash for at in one.plan.cells),
             one.report,

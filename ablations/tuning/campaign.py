@@ -141,7 +141,7 @@ def stage_plan(
     objective: str | None = None,
 ) -> Plan:
     """The matrix of a stage resolved to cells, in the campaign's folder; with a scheduler it is a search."""
-    tuning = campaign.tuning
+    tuning, seeds = campaign.tuning, seeds or campaign.seeds_of(stage)
     title = tuning.stages[stage].title or stage
     matrix = Matrix.model_validate(
         {
@@ -152,7 +152,7 @@ def stage_plan(
             "arms": arms.arms,
             "baseline": None if baseline is None else arms.twins.get(baseline, baseline),
             "kind": "comparison" if baseline is not None else "search",
-            "seeds": seeds or campaign.seeds_of(stage),
+            "seeds": seeds,
             "objective": objective or tuning.objective,
             "scheduler": {"type": "none"} if scheduler is None else scheduler,
             "resources": tuning.resources,
@@ -166,7 +166,7 @@ def stage_plan(
         dataset=campaign.dataset,
         profile=campaign.profile,
         settings=campaign.settings,
-        seeds=seeds or campaign.seeds_of(stage),
+        seeds=seeds,
         out=campaign.out,
     )
     return replace(plan, folder=campaign.stage_folder(stage))

@@ -114,7 +114,7 @@ class SimulatedCluster:
                 self._running, self.clock, self._works, None, self._queue, self._nodes, resources, Patience(), watch
             )
             watch.begin(guard, self._queue, scheduler)
-            self._scheduler = scheduler.build(metric, "min", self._ask_to_stop)
+            self._scheduler = scheduler.build(metric, self._ask_to_stop)
             self._break_now_and_then()
             self._drive()
             watch.close()

@@ -33,7 +33,7 @@ class Driver:
 
     def __init__(self, config, epochs):
         self.asked = []
-        self.scheduler = config.build("val_mae", "min", lambda key, why: self.asked.append(key))
+        self.scheduler = config.build("val_mae", lambda key, why: self.asked.append(key))
         self.epochs = epochs
         self.trials = {}
 
@@ -87,7 +87,7 @@ def test_values_that_cannot_be_compared_neither_stop_nor_count(value):
 
 @pytest.mark.parametrize("config", [NoScheduler(), AshaScheduler(max_epochs=8), FutilityScheduler(())])
 def test_trials_start_as_they_come_without_a_look_through_all_that_there_were(config):
-    scheduler = config.build("val_mae", "min", lambda key, why: None)
+    scheduler = config.build("val_mae", lambda key, why: None)
     assert scheduler.choose_trial_to_run(None) is None
 
 
@@ -100,5 +100,5 @@ def test_off_is_a_scheduler_that_never_asks():
 
 @pytest.mark.parametrize("config", [NoScheduler(), AshaScheduler(max_epochs=8)])
 def test_schedulers_survive_tunes_pickling(config):
-    scheduler = config.build("val_mae", "min", lambda key, why: None)
+    scheduler = config.build("val_mae", lambda key, why: None)
     assert isinstance(pickle.loads(pickle.dumps(scheduler)), FIFOScheduler)

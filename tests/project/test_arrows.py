@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,30 @@ ARROWS = {
     "ablations": {"ablations", "experiments", "altformer", "cluster"},
 }
 SOURCES = [path for package in ARROWS for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.slow
+def test_altformer_trains_where_neither_ray_nor_mlflow_is_installed(tmp_path):
+    """In a bare environment: Python without its site-packages, and links to all that lies there but these."""
+    bare = tmp_path / "site"
+    bare.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        name = path.name.lower()
+        if not name.startswith(("mlflow", "tables", "ray-")) and name != "ray" and path.suffix != ".pth":
+            (bare / path.name).symlink_to(path)
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "altformer").rglob("*.py")]
+    code = (
+        "import importlib, importlib.util, sys\n"
+        "assert not any(map(importlib.util.find_spec, ('ray', 'mlflow', 'tables')))\n"
+        f"[importlib.import_module(name) for name in {modules!r}]\n"
+        "from experiments.cli import main\n"
+        "sys.exit(main('train --cfg simulated --profile quick --epochs 1 --steps_per_epoch 2 --days 8'.split()))\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{bare}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "1 epoch in" in done.stdout
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
