@@ -6,7 +6,6 @@ import argparse
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,11 @@ from ablations.run_options import (
     given_budget,
     given_seeds,
     mlflow_out,
-    ray_address,
     with_options,
 )
 from ablations.surroundings import (
     check_before_training,
-    connect,
+    lender,
     refuse_gpu_hours,
     settle,
     slots,
@@ -30,7 +28,6 @@ from ablations.surroundings import (
 )
 from altformer.errors import UserError
 from cluster.budget import Budget, Spent
-from cluster.connection import Ahead
 from cluster.errors import RayGoneError
 from experiments.compose import parse_setting
 from experiments.dataset_choice import AT_HAND, choose_datasets
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
     from ablations.groups import FinishedGroup, Group
     from altformer.data.traffic import TrafficData
     from cluster.connection import Connection
+    from cluster.lender import Lender
 
 PROBE_SECONDS = 60.0  # for all arms of a data set together; those not reached are guessed from the others
 
@@ -97,9 +95,8 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
     matrices = [with_options(matrix, args) for matrix in matrices]
     name = "all" if "all" in args.files else "several"
     with ExitStack() as stack:
-        connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
-        own_ray = stack.enter_context(Ahead(partial(connect, None)))
-        drafts = [_drafts(matrices, args, dataset, connection) for dataset in _datasets(args.dataset)]
+        ray = stack.enter_context(lender(args.address))
+        drafts = [_drafts(matrices, args, dataset, ray.standing) for dataset in _datasets(args.dataset)]
         every = [draft for own in drafts for draft in own]
         tuned = all(draft.is_tuned for draft in every)
 
@@ -108,19 +105,19 @@ def run_matrices(matrices: Sequence[Matrix], args: argparse.Namespace) -> tuple[
 
         groups = planned() if tuned else [both_phases(own) for own in drafts]
         if not tuned:
-            _announce_tuning(every, connection)
-        groups = _announced(groups, args, connection, own_ray, budget)
+            _announce_tuning(every, ray.standing)
+        groups = _announced(groups, args, ray, budget)
         folders = [plan.folder for own, group in zip(drafts, groups, strict=True) for plan in group.plans[-len(own) :]]
         if args.dry_run:
             return 0, folders
         code = 0
         if not tuned:
-            code, left = _tune(every, groups, args, connection, own_ray, budget)
+            code, left = _tune(every, groups, args, ray, budget)
             if left is None:
                 return code, folders
             budget = left
-            groups = _announced(planned(), args, connection, own_ray, budget)
-        return max(code, run_groups(groups, args, connection, own_ray, budget)), folders
+            groups = _announced(planned(), args, ray, budget)
+        return max(code, run_groups(groups, args, ray, budget)), folders
 
 
 def _announce_tuning(drafts: Sequence[Draft], connection: Connection | None) -> None:
@@ -137,8 +134,7 @@ def _tune(
     drafts: Sequence[Draft],
     groups: Sequence[Group],
     args: argparse.Namespace,
-    connection: Connection | None,
-    own_ray: Ahead,
+    ray: Lender,
     budget: Budget,
 ) -> tuple[int, Budget | None]:
     """Tune the arms that are to be tuned; the exit code of that, and the budget that is left for the comparison.
@@ -150,7 +146,7 @@ def _tune(
 
     expected = {key: seconds for group in groups for plan in group.plans for key, seconds in plan.expected.items()}
     code = 0
-    for finished in run_tuning(drafts, own_ray, mlflow_out(args), connection, budget, expected):
+    for finished in run_tuning(drafts, ray, mlflow_out(args), budget, expected):
         print_end(finished)
         if finished.problem:
             print(f"Attention: {finished.problem}.")
@@ -164,9 +160,7 @@ def _tune(
     return code, budget
 
 
-def _announced(
-    groups: Sequence[Group], args: argparse.Namespace, connection: Connection | None, own_ray: Ahead, budget: Budget
-) -> list[Group]:
+def _announced(groups: Sequence[Group], args: argparse.Namespace, ray: Lender, budget: Budget) -> list[Group]:
     """Say of each data set's matrices what is to run and what it is expected to take; returns them with that.
 
     A Ray of our own starts meanwhile.
@@ -176,7 +170,7 @@ def _announced(
     from ablations.matrix_lock import refuse_running
     from ablations.terminal import print_group
 
-    resources = groups[0].plans[0].matrix.resources
+    resources, connection = groups[0].plans[0].matrix.resources, ray.standing
     at_once, gpus = slots(resources, connection), trial_gpus(resources, connection)
     refuse_gpu_hours(budget, gpus)
     if not 0 <= args.probe_seconds < math.inf:
@@ -188,8 +182,7 @@ def _announced(
         refuse_running(plan.folder for plan in to_run)
         cells = (at.cell for plan in to_run for at in plan.to_run)
         check_before_training((plan.data for plan in to_run), args.out, connection, resources, cells)
-        if connection is None:
-            own_ray.begin()
+        ray.begin()
     announced = []
     for group in groups:
         found = estimate(group, at_once, gpus, connection, args.probe_seconds)
@@ -199,16 +192,14 @@ def _announced(
     return announced
 
 
-def run_groups(
-    groups: Sequence[Group], args: argparse.Namespace, connection: Connection | None, own_ray: Ahead, budget: Budget
-) -> int:
+def run_groups(groups: Sequence[Group], args: argparse.Namespace, ray: Lender, budget: Budget) -> int:
     """Data set after data set, then the table over all of them where it is asked for."""
     from ablations.groups import run_group
     from ablations.terminal import print_finished
 
     finished: list[FinishedGroup] = []
     for place, group in enumerate(groups, 1):
-        finished.append(run_group(group, own_ray, mlflow_out(args), connection, budget))
+        finished.append(run_group(group, ray, mlflow_out(args), budget))
         print_finished(finished[-1])
         budget = budget.after(finished[-1].spent)
         if finished[-1].interrupted or finished[-1].budget or finished[-1].halted:

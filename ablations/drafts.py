@@ -105,7 +105,6 @@ def run_tuning(
     drafts: Sequence[Draft],
     connect: Callable[[], Connection],
     mlflow_out: Path | None,
-    connection: Connection | None,
     budget: Budget,
     expected: Mapping[str, float],
 ) -> Iterator[Finished]:
@@ -118,7 +117,7 @@ def run_tuning(
             continue
         plan = replace(draft.tuning.refreshed(), expected=expected)
         report = partial(_report_candidates, draft)
-        finished = run_plan(plan, connect, mlflow_out, connection, budget=budget, report_with=report)
+        finished = run_plan(plan, connect, mlflow_out, budget=budget, report_with=report)
         yield finished
         if finished.is_cut_short:
             return

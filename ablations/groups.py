@@ -95,7 +95,6 @@ def run_group(
     group: Group,
     connect: Callable[[], Connection],
     mlflow_out: Path | None,
-    connection: Connection | None = None,
     budget: Budget = NO_BUDGET,
 ) -> FinishedGroup:
     """Train every distinct cell once, then let each matrix report (searches run their own cells then).
@@ -106,7 +105,7 @@ def run_group(
     """
     union = None
     if group.union is not None:
-        union = run_plan(group.union, connect, mlflow_out, connection, budget=budget, report_with=write_tables)
+        union = run_plan(group.union, connect, mlflow_out, budget=budget, report_with=write_tables)
     done = FinishedGroup(group, union, [])
     if done.interrupted:
         return done
@@ -115,7 +114,7 @@ def run_group(
         # a cell that has failed just now is not tried again in each matrix
         train = not group.in_union(plan) and not done.halted
         left = budget.after(done.spent)
-        one = run_plan(plan.refreshed(failed), connect, mlflow_out, connection, train=train, budget=left)
+        one = run_plan(plan.refreshed(failed), connect, mlflow_out, train=train, budget=left)
         done = replace(done, matrices=[*done.matrices, one])
         if done.interrupted:
             return done

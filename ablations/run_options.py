@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def add_run_options(parser: argparse.ArgumentParser, owner: str) -> None:
     """Declare the options of every command that runs cells; ``owner`` has the resources where nothing is said."""
     parser.add_argument("--profile", default="auto", help="quick, full or auto: full with a GPU, else quick")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="parent of everything written (default: runs)")
-    parser.add_argument("--address", help="Ray cluster: auto, host:port or ray:// (default: RAY_ADDRESS, else own)")
+    parser.add_argument("--address", help="Ray cluster: auto, or its head's host:port (default: RAY_ADDRESS, else own)")
     parser.add_argument("--workers", type=int, help=f"DDP workers per trial (default: the {owner}'s)")
     parser.add_argument("--cpus-per-worker", type=int, help=f"CPU threads per worker (default: the {owner}'s)")
     parser.add_argument("--gpus-per-worker", type=float, help="GPUs per worker; a fraction with one worker only")
@@ -88,11 +87,6 @@ def with_options(matrix: Matrix, args: argparse.Namespace) -> Matrix:
     if args.scheduler and args.scheduler != matrix.scheduler.type:
         changes["scheduler"] = args.scheduler
     return matrix.changed(changes)
-
-
-def ray_address(args: argparse.Namespace) -> str | None:
-    """The cluster that was asked for; None: a Ray of our own, started when there is a cell to run."""
-    return args.address or os.environ.get("RAY_ADDRESS")
 
 
 def mlflow_out(args: argparse.Namespace) -> Path | None:

@@ -75,16 +75,15 @@ def run_plan(
     plan: Plan,
     connect: Callable[[], Connection],
     mlflow_out: Path | None,
-    connection: Connection | None = None,
     *,
     train: bool = True,
     budget: Budget = NO_BUDGET,
     report_with: Callable[[ReportData, Path], Path] = write_report,
 ) -> Finished:
-    """Run the unsettled cells of a plan on ``connection`` and report on all cells.
+    """Run the unsettled cells of a plan on the connection that ``connect`` lends, and report on all cells.
 
-    Without a connection ``connect`` makes one, but only if there is a cell to run; a matrix that is finished and
-    reported on is only read. MLflow's files go below ``mlflow_out`` (None: no MLflow). Without ``train`` nothing is
+    It is asked for only if there is a cell to run; a matrix that is finished and reported on is only read. MLflow's
+    files go below ``mlflow_out`` (None: no MLflow). Without ``train`` nothing is
     run: the cells are reported on as they are. A ``budget`` may end the run before it is through. UserError when
     another process runs this very matrix, or its folder cannot be written; once cells are trained, a report that
     cannot be written is the result's ``problem``.
@@ -102,7 +101,7 @@ def run_plan(
         trained, started = None, time.perf_counter()
         try:
             if plan.to_run and train and not (budget.reached() or budget.cells_left == 0):
-                trained = _train(plan, connect, connection, tracker, started_by, budget, beside)
+                trained = _train(plan, connect, tracker, started_by, budget, beside)
             now = with_look(plan.refreshed(trained.unwritten if trained else {}))
             tracker.flush()
             results = _results(plan if train else now, now, tracker)
@@ -127,25 +126,24 @@ def _begin(plan: Plan, train: bool) -> None:
 def _train(
     plan: Plan,
     connect: Callable[[], Connection],
-    connection: Connection | None,
     tracker: MatrixTracker,
     started_by: Mapping[str, Any],
     budget: Budget,
     beside: Executor,
 ) -> Trained:
-    """Run the cells on the connection, or on one for this alone, which ends ``beside`` what follows: the report.
+    """Run the cells on a connection, which ends ``beside`` what follows, the report, unless it is kept.
 
     Of a cluster that is gone it is said at once.
     """
     from ablations.trials import run_unsettled  # Ray, only where something runs
 
-    there = connection or connect()
+    there = connect()
     collect_as_usual()
     try:
         trained = run_unsettled(plan, there, tracker, started_by, budget)
         there.lost = trained.outcome.cluster_lost
     finally:
-        if connection is None:
+        if not there.kept:
             beside.submit(there.disconnect).add_done_callback(_tell_failure)
     if there.lost:
         print(ended_early(trained.outcome.halted or "the cluster is gone"), flush=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from altformer.errors import UserError
 from cluster.budget import Budget
+from cluster.connection import Connection, connect
+from cluster.lender import Lender
 from cluster.preflight_nodes import Software, check_nodes
 from cluster.resources import Resources
 from experiments import provenance
@@ -16,17 +19,15 @@ from experiments.cell import Cell, Machine, own_source_hash
 
 if TYPE_CHECKING:
     from altformer.data.traffic import TrafficData
-    from cluster.connection import Connection
 
 # The driver alone logs to MLflow; the package's version says less than its sources.
 _NOT_DECISIVE = ("mlflow", "altformer")
 
 
-def connect(address: str | None) -> Connection:
-    """The connection to a cluster, or a Ray of our own."""
-    from cluster.connection import connect
-
-    return connect(address)
+def lender(address: str | None) -> Lender:
+    """Who lends connections: to the cluster that was asked for, joined now, else each time to a Ray of our own."""
+    asked = address or os.environ.get("RAY_ADDRESS")
+    return Lender(partial(connect, None), connect(asked) if asked else None)
 
 
 def settle(resources: Resources, profile: str, connection: Connection | None) -> tuple[Machine, str]:

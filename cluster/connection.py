@@ -11,8 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,8 @@ _TOKEN_FILE = Path(".ray") / "auth_token"
 class Connection:
     """A connected Ray; leave it with `disconnect()` or as a context manager.
 
-    `lost`: the cluster is gone, so that Ray cannot be left in an orderly way any more.
+    `lost`: the cluster is gone, so that Ray cannot be left in an orderly way any more. `kept`: it is lent to one matrix
+    after the other, none of which ends it.
     """
 
     address: str
@@ -65,6 +65,7 @@ class Connection:
     dashboard_url: str | None
     nodes: tuple[dict[str, float], ...]
     lost: bool = False
+    kept: bool = False
 
     def answers(self) -> bool:
         """Whether the head of the cluster can be reached."""
@@ -262,39 +263,3 @@ def authenticate(create_token: bool) -> None:
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")
-
-
-class Ahead:
-    """Makes connections; after ``begin`` the next one is made in a thread, and is there when it is asked for.
-
-    Ray is waited for far longer than it computes. As a context manager it ends what was begun and never taken.
-    """
-
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="connect")
-        self._begun: Future[Connection] | None = None
-
-    def begin(self) -> None:
-        """Begin with the next connection, unless that has been done."""
-        if self._begun is None:
-            self._begun = self._thread.submit(self._connect)
-
-    def __call__(self) -> Connection:
-        """The connection that was begun, else a new one; raises what making it has raised."""
-        if self._begun is None:
-            return self._connect()
-        if not self._begun.done():
-            print("Ray is starting on this machine; cells begin when it is up.", flush=True)
-        connection = self._begun.result()
-        self._begun = None
-        return connection
-
-    def __enter__(self) -> Ahead:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._begun is not None:
-            with contextlib.suppress(Exception):  # nobody has asked for it
-                self._begun.result().disconnect()
-        self._thread.shutdown()

@@ -15,11 +15,10 @@ from ablations.run_options import (
     given_retries,
     given_seeds,
     mlflow_out,
-    ray_address,
 )
 from ablations.surroundings import (
     check_before_training,
-    connect,
+    lender,
     settle,
     slots,
 )
@@ -82,9 +81,9 @@ class Session:
     """One connection to Ray for the whole campaign, made when the first cell needs it, and what runs a plan on it."""
 
     def __init__(self, args: argparse.Namespace, stack: ExitStack) -> None:
-        self._args, self._stack = args, stack
+        self._args = args
         self.ray_gone = False  # the cluster is lost, and Ray must not be used any more
-        self._connection = stack.enter_context(connect(args.address)) if ray_address(args) else None
+        self._ray = stack.enter_context(lender(args.address))
 
     def campaign(self) -> Campaign:
         """What the command line asks for, with data set, device and profile settled."""
@@ -98,7 +97,7 @@ class Session:
             print(sentence, flush=True)
         file = find_experiment(args.file)
         written = with_resources(load_tuning(file, "full"), args)
-        machine, profile = settle(written.resources, args.profile, self._connection)
+        machine, profile = settle(written.resources, args.profile, self._ray.standing)
         if profile not in PROFILES:
             raise unknown_name("profile", profile, PROFILES)
         self._tuning = with_resources(load_tuning(file, profile, args.sampler), args)
@@ -109,12 +108,12 @@ class Session:
 
     def slots(self) -> int:
         """Trials at once."""
-        return slots(self._tuning.resources, self._connection)
+        return slots(self._tuning.resources, self._ray.standing)
 
     def check(self, campaign: Campaign) -> None:
         """Whether the campaign can be run and written here; before its ledger says that it is."""
         self.slots()
-        check_before_training([campaign.data], campaign.out, self._connection, self._tuning.resources)
+        check_before_training([campaign.data], campaign.out, self._ray.standing, self._tuning.resources)
 
     def run_plan(self, plan: Plan) -> Finished:
         """Run what is left of a plan, connecting first where nothing is connected yet, and say how it ended."""
@@ -126,9 +125,9 @@ class Session:
         if self._args.strict:
             refuse_changed([plan])
         print_plan(plan, self.slots())
-        if plan.to_run and self._connection is None:
-            self._connection = self._stack.enter_context(connect(None))
-        finished = run_plan(plan, lambda: connect(None), mlflow_out(self._args), self._connection)
+        if plan.to_run:
+            self._ray.stay()
+        finished = run_plan(plan, self._ray, mlflow_out(self._args))
         print_result(finished)
         self.ray_gone = finished.outcome is not None and finished.outcome.cluster_lost
         return finished

@@ -142,9 +142,9 @@ class Run:
             self.stages.ended("records read, statistics")
             return write_report(report, folder)
 
-        connection: Any = SimpleNamespace(dashboard_url=None, lost=False)
+        connection: Any = SimpleNamespace(dashboard_url=None, lost=False, kept=True)
         with patch("ablations.trials.run_cells", run_cells):
-            finished = run_plan(plan, lambda: connection, None, connection, report_with=timed_report)
+            finished = run_plan(plan, lambda: connection, None, report_with=timed_report)
         self.stages.ended("report written")
         assert finished.outcome is not None
         self._note(finished.outcome)

@@ -18,6 +18,7 @@ from ablations.terminal import print_finished
 from ablations.trials import FailureRecords, Trained
 from altformer.files import write_json
 from cluster.connection import Connection
+from cluster.lender import Lender
 from cluster.work import Ended, Fault, Outcome, Work
 from experiments.cell import failure_record, read_record
 from experiments.cli import main
@@ -95,11 +96,21 @@ def test_a_halted_run_still_reports_says_why_once_and_ends_with_1(plan: Plan, tr
 def test_nothing_touches_ray_after_its_cluster_is_lost(own: bool, plan: Plan, trained: Any, capsys: Any) -> None:
     trained({}, halted="The Ray cluster is gone.", cluster_lost=True)
     ray = Ray()
-    with ray if not own else Ray():
-        finished = run_plan(plan, lambda: ray, None, None if own else ray)
+    with Lender(lambda: ray, None if own else ray) as lender:
+        finished = run_plan(plan, lender, None)
     assert ray.lost and ray.ended == 0 and finished.exit_code == 1
     assert capsys.readouterr().out.count("The Ray cluster is gone.") == 1, "at once, for Ray may end the process"
     assert "Finished cells and checkpoints are kept" in printed(finished, capsys)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_connection_that_stands_outlives_the_matrix(plan: Plan, trained: Any) -> None:
+    trained({"low seed 0": 3.1})
+    ray = Ray()
+    with Lender(Ray, ray) as lender:
+        run_plan(plan, lender, None)
+        assert ray.ended == 0
+    assert ray.ended == 1
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -135,7 +146,7 @@ class Ray(Connection):
 lost = Outcome({{}}, (), None, 2, 9.0, halted="The Ray cluster is gone.", cluster_lost=True)
 ablations.trials.run_unsettled = lambda *rest: ablations.trials.Trained(lost, {{}}, {{}})
 import ablations.command
-ablations.command.connect = lambda address: Ray("a:1", False, None, ({{"CPU": 2.0}},))
+ablations.surroundings.connect = lambda address: Ray("a:1", False, None, ({{"CPU": 2.0}},))
 from experiments.cli import main
 main(["ablate", {str(plan.matrix.file)!r}, "--profile", "quick", "--out", "runs", "--no-mlflow", "--address", "a:1",
       "--dataset", "simulated", "--set=sensors=8", "--set=days=8", "--seeds=1", "--probe-seconds=0"])

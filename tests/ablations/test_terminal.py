@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from ablations.reports.facts import RunInfo
 from ablations.running import Finished
 from ablations.terminal import print_finished, print_group
 from cluster.budget import NO_BUDGET
+from cluster.lender import Lender
 from experiments.cell import Machine, write_failure
 from experiments.cli import main
 
@@ -103,7 +103,7 @@ def test_the_table_over_data_sets_is_written_where_it_is_asked_for(
     one = finished([plan(RATES + key)])
     monkeypatch.setattr("ablations.groups.run_group", lambda *args: one)
     args = argparse.Namespace(dataset=dataset, out=tmp_path / "out", no_mlflow=True)
-    run_groups([one.group] * groups, args, SimpleNamespace(), SimpleNamespace(), NO_BUDGET)
+    run_groups([one.group] * groups, args, Lender(lambda: pytest.fail("connected")), NO_BUDGET)
     folders = list((tmp_path / "out").glob("rates-*-data-sets-*/table.md")) if (tmp_path / "out").exists() else []
     assert bool(folders) == written
 
