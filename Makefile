@@ -35,6 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once; some minutes)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "Set up: source $(VENV)/bin/activate makes altformer and ray known to your shell"
 	@touch $@
 
 setup: $(STAMP) ## build .venv (every other target does so by itself)

@@ -9,7 +9,7 @@ from typing import Any
 from ablations.early_stopping import Asha, Futility
 from ablations.plan import Plan, PlannedCell
 from altformer.training.checkpoint import last_curve
-from cluster.futility import Contest, History
+from cluster.futility import MIN_SEEDS, Contest, History
 from cluster.scheduler import AshaScheduler, FutilityScheduler, NoScheduler, Scheduler
 
 
@@ -39,7 +39,7 @@ def contest_of(plan: Plan) -> Contest | None:
     """The plan's arms against its baseline, rungs in epochs; None where its rule never stops a cell."""
     rule, cells = plan.matrix.scheduler, _by_arm(plan)
     baseline = cells.pop(plan.matrix.baseline or "", None)
-    if not isinstance(rule, Futility) or baseline is None:
+    if not isinstance(rule, Futility) or baseline is None or len(baseline) < MIN_SEEDS:
         return None
     epochs = next(at.cell.config.training.epochs for at in plan.cells if at.arm == plan.matrix.baseline)
     rungs = rule.rungs_of(epochs)

@@ -29,8 +29,9 @@ from altformer.errors import UserError
 from altformer.fit_check import check_fit
 from altformer.model.build import count_parameters
 from experiments.cell import Machine, make_cell, read_record
-from experiments.compose import compose
-from experiments.fields import locate
+from experiments.compose import HERE as SHIPPED
+from experiments.compose import compose, experiment_layer, profile_layer
+from experiments.fields import locate, overlap
 
 
 def configurations(
@@ -44,7 +45,7 @@ def configurations(
     refuse_set_fields(arms, settings)
     refuse_set_tuned(matrix, settings)
     refuse_other_data(arms)
-    varied = varied_fields(arms) | settings_fields(matrix) | set(tuned_fields(matrix).values())
+    varied = _varied(matrix, arms)
     if "seed" in {*varied, *settings}:
         raise UserError("seed: a matrix runs every arm with the seeds 0..N-1; choose N with --seeds or seeds:")
 
@@ -52,6 +53,26 @@ def configurations(
         return compose_with(matrix, settings, dataset=dataset, profile=profile, arm=arm.settings, varied=varied)
 
     return resolve_arms(arms, resolve)
+
+
+def _varied(matrix: Matrix, arms: Sequence[Arm]) -> frozenset[str]:
+    """The fields that the matrix decides, which no profile touches."""
+    return varied_fields(arms) | settings_fields(matrix) | set(tuned_fields(matrix).values())
+
+
+def _profile_notes(matrix: Matrix, arms: Sequence[Arm], profile: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of the user's own experiment the profile replaces; a reader would take the file at its word."""
+    own, theirs = experiment_layer(matrix.base_file), profile_layer(profile)
+    kept = [locate(name) for name in {*_varied(matrix, arms), *settings}]
+    if own.model_type != "altformer":  # whose sizes the profile does not know
+        kept.append("model")
+    replaced = [
+        f"{path.rpartition('.')[2]} {value} instead of {own.values[path]} ({own.places[path]})"
+        for path, value in theirs.values.items()
+        if own.values.get(path, value) != value and not any(overlap(path, one) for one in kept)
+        if Path(own.places[path].rpartition(":")[0]).resolve().parent != SHIPPED
+    ]
+    return (f"Profile {profile} takes {'; '.join(replaced)}.",) if replaced else ()
 
 
 def compose_with(matrix: Matrix, settings: Mapping[str, Any], **layers: Any) -> Config:
@@ -116,7 +137,7 @@ def make_plan(
         params=params,
         scheduler=scheduler,
         claimed_params=params if profile == "full" else _claimed_parameters(as_written, data, dataset, settings),
-        notes=notes,
+        notes=(*notes, *_profile_notes(matrix, arms, profile, settings)),
         looks=earlier.looks if earlier else (),
         tuned=tuned,
     )

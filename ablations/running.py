@@ -102,6 +102,8 @@ def run_plan(
         try:
             if plan.to_run and train and not (budget.reached() or budget.cells_left == 0):
                 trained = _train(plan, connect, tracker, started_by, budget, beside)
+            if trained:
+                print("The report is being written.", flush=True)
             now = with_look(plan.refreshed(trained.unwritten if trained else {}))
             tracker.flush()
             results = _results(plan if train else now, now, tracker)

@@ -16,7 +16,7 @@ from altformer.errors import UserError
 if TYPE_CHECKING:
     from ablations.status import CellStatus, MatrixStatus
 
-WORDS: Mapping[str, str] = {"paused": "at a rung", "retried": "to be tried again"}
+WORDS: Mapping[str, str] = {"retried": "to be tried again"}
 LAST_NOTICES = 3
 
 

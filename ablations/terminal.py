@@ -25,6 +25,7 @@ from ablations.union import shared_cells, sharing
 from cluster.budget import NO_BUDGET, Budget
 from cluster.progress import counted, duration
 from cluster.work import FaultKind
+from experiments.programs import program
 from experiments.provenance import versions
 from experiments.runs import best_arm
 
@@ -182,7 +183,7 @@ def print_result(finished: Finished) -> None:
     table_of_cells = plan.folder / TABLE
     if table_of_cells.is_file() and any(row["mlflow_run_id"] for row in read_cells(table_of_cells)):
         out = plan.cells[0].cell.folder.parents[1]
-        print(f"Compare the runs in MLflow: altformer mlflow-ui --out {shlex.quote(str(out))}")
+        print(f"Compare the runs in MLflow: {program('altformer')} mlflow-ui --out {shlex.quote(str(out))}")
     _print_best(plan)
     print_end(finished)
 
@@ -192,7 +193,7 @@ def _print_best(plan: Plan) -> None:
     if not plan.to_run and (whole := done_runs(at.result for at in plan.cells)):
         arm, run, _ = best_arm(whole, plan.matrix.objective)
         seed, out = run.record["seed"], shlex.quote(str(run.folder.parents[1]))
-        command = f"altformer predict --run {run.hash} --input readings.csv --out {out}"
+        command = f"{program('altformer')} predict --run {run.hash} --input readings.csv --out {out}"
         print(f"Forecast with the best by validation ({arm} seed {seed}): {command}")
 
 

@@ -18,6 +18,7 @@ from cluster.tracking.tracker import Tracker
 from cluster.work import Listener, Work
 from experiments import provenance
 from experiments.cell_plots import draw_cell_plots
+from experiments.programs import program
 from experiments.tracked_cell import Artifact, cell_files, final_metrics, flat_params, work_of
 
 
@@ -48,9 +49,7 @@ class MatrixTracker:
         """Where the runs can be seen."""
         if self._out is None:
             return "off"
-        return (
-            self._tracker.url() or f"altformer mlflow-ui --out {shlex.quote(str(self._out))} (on http://127.0.0.1:5000)"
-        )
+        return self._tracker.url() or f"{program('altformer')} mlflow-ui --out {shlex.quote(str(self._out))}"
 
     def work(self, at: PlannedCell, started_by: Mapping[str, Any]) -> Work:
         """The cell as a piece of work, with what its arm varies as params of their own."""

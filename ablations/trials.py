@@ -19,6 +19,7 @@ from cluster.progress import progress_listener
 from cluster.runner import run_cells
 from cluster.work import Ended, Fault, FaultKind, Listener, Outcome, Work
 from experiments.cell import Record, failure_record, write_failure
+from experiments.programs import program
 from experiments.tracked_cell import train_cell
 
 
@@ -73,7 +74,10 @@ def run_unsettled(
         for at in planned.values()
     ]
     print(f"MLflow: {tracker.where}")
-    print(f"Ray dashboard: {connection.dashboard_url or 'not running'} (its token: ray get-auth-token)", flush=True)
+    print(
+        f"Ray dashboard: {connection.dashboard_url or 'not running'} (its token: {program('ray')} get-auth-token)",
+        flush=True,
+    )
     failures = FailureRecords(planned, started_by)
     outcome = run_cells(
         works,

@@ -215,6 +215,7 @@ def server_command(location: StoreLocation, door: Door) -> tuple[list[str], dict
         **kept,
         **_FORCED,
         "MLFLOW_BACKEND_STORE_URI": location.uri,
+        "MLFLOW_REGISTRY_STORE_URI": location.uri,
         **login,
     }
 

@@ -13,12 +13,13 @@ from altformer.files import write_text
 from cluster.launch.config import ClusterConfig
 from cluster.launch.render import RENDERERS
 from experiments.mistakes import explain
+from experiments.programs import program
 from experiments.yaml_file import read_yaml
 
 NEXT = """\
 Run a matrix on it:  make ablation-depth ADDRESS=auto   (or: altformer ablate depth --address auto)
 Submit one as a job: altformer submit depth --address {dashboard} --out "$PWD/runs"
-Its dashboard:       {dashboard}   (if it asks for a token: `ray get-auth-token` prints it)
+Its dashboard:       {dashboard}   (it asks for a token: `{ray} get-auth-token` prints it)
 End it:              make cluster-down   (or: altformer cluster down)"""
 
 
@@ -65,7 +66,7 @@ def _up(args: argparse.Namespace) -> int:
     print(f"Ray at {started.address}: a head, and {started.nodes} nodes with {started.cpus} CPUs{gpus} each")
     if started.logical_gpus:
         print("Attention: this machine has no GPU; the nodes' are for the scheduler only, nothing can train on them.")
-    print(NEXT.format(dashboard=started.dashboard))
+    print(NEXT.format(dashboard=started.dashboard, ray=program("ray")))
     return 0
 
 

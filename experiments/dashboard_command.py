@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from experiments.programs import program
+
 NONE = (
     "no Ray dashboard found: it is there only while Ray runs, for instance during `altformer ablate ...` in another "
     "terminal (whose first lines print it too); for a cluster elsewhere give --address HOST:PORT or set RAY_ADDRESS"
@@ -28,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for cluster, url in found.items():
         print(f"Ray dashboard: {url} (cluster {cluster})")
-    print("If the page asks for a token: `ray get-auth-token` prints it.")
+    print(f"The page asks for a token: `{program('ray')} get-auth-token` prints it.")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from altformer.data.check import Checked, check
 from altformer.data.config import DatasetConfig
 from altformer.data.datasets import data_dir, find_file, load
 from altformer.data.fetch import fetch
+from altformer.data.own_file import null_value_of
 from altformer.data.readers import READERS
 from altformer.data.specs import SIMULATED, SPECS
 from altformer.data.traffic import TrafficData
 from altformer.errors import UserError, unknown_name
 from experiments.compose import compose
+
+#: What to say of a rule once, below the findings.
+_WAY_ON = {
+    "file": "What else is wrong shows once that is mended.",
+    "gap": "A gap is mended by rows with these times and empty fields (and null_value: nan).",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +73,7 @@ def _info(args: argparse.Namespace) -> int:
         print("\n".join(f"  {url}" for source in spec.sources for url in source.urls))
         return 0
     data = load(config)
-    print(_description(data))
+    print(_description(data, _marked(config, data)))
     if args.plot:
         from altformer.data.plot import plot_space_time
 
@@ -74,7 +82,13 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _description(data: TrafficData) -> str:
+def _marked(config: DatasetConfig, data: TrafficData) -> str:
+    """What stands for a missing reading in the file."""
+    of_file = data.null_value if config.path is None else null_value_of(config)
+    return "empty, or nan" if math.isnan(of_file) else f"{of_file:g}"
+
+
+def _description(data: TrafficData, marked: str) -> str:
     seen = data.values[data.values != np.float32(data.null_value)].astype(np.float64)
     graph = "none"
     if data.adjacency is not None:
@@ -84,7 +98,7 @@ def _description(data: TrafficData) -> str:
         "name": data.name,
         "readings": f"{len(data.values)} rows x {data.num_sensors} sensors, {data.unit or 'unit not given'}",
         "time": f"{data.times[0]} to {data.times[-1]}, every {data.step_minutes} minutes".replace("T", " "),
-        "missing": f"{data.missing_share:.2%}, marked {data.null_value:g}",
+        "missing": f"{data.missing_share:.2%}, marked {marked}",
         "mean, std": f"{seen.mean():.4f}, {seen.std():.4f} without missing readings" if seen.size else "no readings",
         "split": " : ".join(f"{10 * part:g}" for part in data.split) + " (train, validation, test)",
         "road graph": graph,
@@ -110,6 +124,9 @@ def _check(args: argparse.Namespace) -> int:
     print(_summary(args.source, checked))
     for finding in checked.findings:
         print(f"  {finding}")
+    for rule in dict.fromkeys(finding.rule for finding in checked.findings):
+        if rule in _WAY_ON:
+            print(_WAY_ON[rule])
     return 2 if checked.findings else 0
 
 

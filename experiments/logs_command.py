@@ -37,7 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
 def add_job(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every command about one job."""
-    parser.add_argument("job", metavar="JOB", help="a job's id, or a beginning that only one has")
+    parser.add_argument(
+        "job",
+        metavar="JOB",
+        help="a job's id, or a beginning that only one has; of a matrix and its cells: `altformer status`",
+    )
     parser.add_argument("--address", metavar="URL", help=ADDRESS)
 
 

@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
             )
         _wait_for_schema(location)
     door = Door(host, free_port(host, args.port, first=PORT))
+    if args.port is None and door.port != PORT:
+        print(f"Something else listens on port {PORT} (another folder's runs?), so it is port {door.port}.")
     print(f"MLflow: {door.url} (once it has started, 5 to 30 seconds; Ctrl-C ends it)")
     if location.database is not None and (number := _experiment(location.database)):
         print(

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         type=Path,
-        metavar="READINGS.csv",
-        help="recent readings: a column of times and one for each sensor",
+        metavar="READINGS",
+        help="recent readings, CSV, parquet or HDF5: a column of times and one for each sensor",
     )
     parser.add_argument("--output", type=Path, metavar="FORECAST.csv", help="default: standard output")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are found (default: runs)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import glob
 import hashlib
 import json
 import re
@@ -165,6 +166,8 @@ def _unknown_run(name: str, out: Path) -> UserError:
     hint = f"; did you mean '{near[0]}'?" if near else ""
     known = f"{len(cells)} cells; experiments: {', '.join(experiments) or 'none'}"
     forms = f"give a cell's hash ({PREFIX} digits or more), its folder, or an experiment"
+    tables = sorted(out.glob(f"{glob.escape(name)}*/cells.csv"))
+    hint += f"; a matrix is called so, of whose cells the hashes are in {tables[0]}" if tables else ""
     return UserError(f"unknown run '{name}'{hint} ({forms}; in {out}: {known})")
 
 

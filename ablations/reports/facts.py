@@ -81,12 +81,16 @@ def timing(results: Sequence[CellResult], info: RunInfo) -> Facts:
     """Cells and hours, of this run and of all cells."""
     recorded = [result for result in results if result.record]
     trained = [result for result in recorded if not result.reused]
+    training = sum(result.value("train_seconds") or 0.0 for result in trained)
     counts = f"{len(results)}: {len(trained)} trained in this run, {len(recorded) - len(trained)} done before"
     missing = len(results) - len(recorded)
     rows = [
         ("cells", counts + (f", {missing} not run" if missing else "")),
         ("training time of all cells", _duration(sum(result.value("train_seconds") or 0.0 for result in recorded))),
-        ("training time in this run", _duration(sum(result.value("train_seconds") or 0.0 for result in trained))),
+        (
+            "training time of the cells that ended in this run",
+            _duration(training),
+        ),
     ]
     if info.wall_seconds is not None:
         rows.append(("wall time of this run", _duration(info.wall_seconds)))

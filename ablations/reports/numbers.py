@@ -25,8 +25,14 @@ def signed(value: float | None, low: float | None = None, high: float | None = N
     """A difference with its sign, and in brackets its interval where there is one."""
     if value is None:
         return MISSING
-    bounds = "" if low is None or high is None else f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-    return f"{value:+.{decimals}f}{bounds}"
+    bounds = "" if low is None or high is None else f" [{_plus(low, decimals)}, {_plus(high, decimals)}]"
+    return f"{_plus(value, decimals)}{bounds}"
+
+
+def _plus(value: float, decimals: int) -> str:
+    """The number with its sign; what is rounded to zero is not below it."""
+    text = f"{value:+.{decimals}f}"
+    return text if text.strip("+-0.") else f"+{text[1:]}"
 
 
 def interval(low: float | None, high: float | None) -> str:

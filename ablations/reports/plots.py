@@ -59,7 +59,7 @@ def inline_svgs(data: ReportData) -> dict[str, str]:
 PLOTS: dict[str, Plot] = {
     "differences": Plot("Differences to the baseline", plots_arms.has_differences, plots_arms.draw_differences),
     "validation": Plot("Validation by epoch", plots_arms.has_curves, plots_arms.draw_validation),
-    "horizons": Plot("Error by step ahead", plots_arms.has_horizons, plots_arms.draw_horizons),
+    "horizons": Plot("Error by time ahead", plots_arms.has_horizons, plots_arms.draw_horizons),
     "time_of_day": Plot("Error by time of day", plots_profiles.has_profiles, plots_profiles.draw_time_of_day),
     "sensors": Plot("Error by sensor", plots_profiles.has_profiles, plots_profiles.draw_sensors),
     "parameters": Plot("Error against the number of parameters", plots_arms.has_sizes, plots_arms.draw_parameters),

@@ -72,7 +72,9 @@ def draw_differences(data: ReportData, drawing: Drawing) -> None:
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        title = f"Against the baseline {short(data.baseline or '')}: mean, paired 95 % interval, p (Holm); small: seeds"
+        several = any(arm.comparison and arm.comparison.low is not None for arm in arms)
+        what = "mean, paired 95 % interval, p (Holm); small: seeds" if several else "too few seeds for an interval"
+        title = f"Against the baseline {short(data.baseline or '')}: {what}"
         axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9)
 
 
@@ -85,6 +87,8 @@ def _draw_difference(axes: Any, row: int, arm: ArmResult, base: Mapping[int, flo
     axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
     axes.plot([difference], [row], "o", color=colour, markersize=6)
     seeds = [value - base[seed] for seed, value in arm.seeds.items() if seed in base]
+    if len(seeds) == 1:  # it is the mean
+        seeds = []
     axes.plot(seeds, [row + 0.27] * len(seeds), ".", color=colour, markersize=4)
     verdict = f"{arm.verdict}, equivalent" if found.equivalent else arm.verdict
     axes.annotate(
@@ -125,7 +129,8 @@ def draw_validation(data: ReportData, drawing: Drawing) -> None:
             axes.set(xlabel="epoch")
         whole.set(ylabel=f"validation MAE{in_unit(data, 'val_mae')}", title="all epochs")
         late.set_title("second half")
-        title = "Validation by epoch: mean and range over seeds; × ended early"
+        several = any(len(_done_curves(arm)) > 1 for arm in data.arms)
+        title = f"Validation by epoch{': mean and range over seeds' if several else ''}; × ended early"
         whole.figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         late.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
@@ -218,7 +223,7 @@ def has_sizes(data: ReportData) -> bool:
 def draw_parameters(data: ReportData, drawing: Drawing) -> None:
     """Test error against the number of parameters, with 95 % intervals."""
     places = {arm.name: arm.params / 1000 for arm in data.arms if arm.params}
-    _draw_against(data, drawing, places, "parameters in thousands", "Error against size: mean and 95 % interval")
+    _draw_against(data, drawing, places, "parameters in thousands", "Error against size")
 
 
 def has_seconds(data: ReportData) -> bool:
@@ -230,7 +235,7 @@ def draw_seconds(data: ReportData, drawing: Drawing) -> None:
     """Test error against the time that training took, mean over seeds, with 95 % intervals of the error."""
     places = {arm.name: seconds for arm in data.arms if (seconds := _seconds(arm))}
     label = "seconds to train one cell, mean over seeds"
-    _draw_against(data, drawing, places, label, "Error against training time: mean and 95 % interval")
+    _draw_against(data, drawing, places, label, "Error against training time")
 
 
 def _seconds(arm: ArmResult) -> float | None:
@@ -242,6 +247,8 @@ def _draw_against(data: ReportData, drawing: Drawing, places: Mapping[str, float
     arms = [(arm, look) for arm, look in looks(data.arms) if arm.name in places and arm.metrics[data.reported].n]
     with drawing((WIDTH, _height(len(arms)))) as (axes,):
         handles = []
+        if any(arm.metrics[data.reported].low is not None for arm, _ in arms):
+            title += ": mean and 95 % interval"
         for arm, look in arms:
             summary = arm.metrics[data.reported]
             points = [(summary.mean, summary.low, summary.high)]

@@ -120,12 +120,12 @@ def looks_section(data: ReportData) -> Iterator[Section]:
         return
     text = paragraph(Strong(looks.text)) if looks.unplanned else paragraph(looks.text)
     blocks: list[Block] = [text]
-    if looks.command:
+    if looks.command and not looks.missing:  # else those first, and what is undecided shows then
         blocks += [
             paragraph(f"Undecided: {', '.join(looks.undecided)}. {looks.next_text}"),
             Code((looks.command,)),
         ]
-    elif any(arm.comparison for arm in data.arms):
+    elif not looks.command and any(arm.comparison for arm in data.arms):
         blocks.append(paragraph("No arm that was compared is undecided."))
     yield Section("Looks and further seeds", tuple(blocks))
 

@@ -99,7 +99,7 @@ class Session:
         written = with_resources(load_tuning(file, "full"), args)
         machine, profile = settle(written.resources, args.profile, self._ray.standing)
         if profile not in PROFILES:
-            raise unknown_name("profile", profile, PROFILES)
+            raise unknown_name("profile", profile, ("auto", *PROFILES))
         self._tuning = with_resources(load_tuning(file, profile, args.sampler), args)
         settings = dict(map(parse_setting, args.set))
         layer = self._tuning.settings_over(settings)

@@ -47,7 +47,7 @@ def check(file: Path, args: argparse.Namespace) -> tuple[TuningPlan, DatasetConf
     """
     given_seeds(args)
     if args.profile not in ("auto", *PROFILES):
-        raise unknown_name("profile", args.profile, PROFILES)
+        raise unknown_name("profile", args.profile, ("auto", *PROFILES))
     given_retries(Retries(), args)
     settings = dict(map(parse_setting, args.set))
     dataset = None if args.dataset == AUTO else args.dataset

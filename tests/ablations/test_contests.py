@@ -57,6 +57,10 @@ def test_rungs_are_shares_of_the_epochs(shares, epochs, rungs):
     assert Futility(rungs=shares).rungs_of(epochs) == rungs
 
 
+def test_no_cell_waits_where_too_few_seeds_could_stop_no_arm(plan):
+    assert contest_of(plan(seeds=2)) is None and isinstance(scheduler_of(plan(seeds=2)), NoScheduler)
+
+
 def test_a_comparison_is_a_contest_of_its_arms_with_its_baseline(plan):
     found = plan()
     hashes = {(at.arm, at.seed): at.cell.hash for at in found.cells}

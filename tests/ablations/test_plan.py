@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,26 @@ def test_settings_are_of_every_arm_that_says_nothing_else(configs):
 def test_settings_win_over_the_profile_which_still_sets_the_rest(configs):
     quick = configs()["one"]
     assert quick.model.embed_dim == 24 and quick.model.patch_len == 3 and quick.training.epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("own", "profile", "settings", "notes"),
+    [
+        ("lr: 0.01\n  epochs: 5\n", "quick", {}, "Profile quick takes lr 0.002 instead of 0.01 (mine.yaml:3)."),
+        ("lr: 0.01\n", "quick", {"lr": 0.01}, None),  # said on the command line, it stands
+        ("lr: 0.002\n", "quick", {}, None),
+        ("lr: 0.01\n", "full", {}, None),
+    ],
+)
+def test_what_a_profile_takes_instead_of_the_users_own_values_is_noted(
+    own, profile, settings, notes, traffic, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(f"base: simulated\ntraining:\n  {own}")
+    Path("m.yaml").write_text("name: m\nbase: mine\narms: {a: {}, b: {dropout: 0.3}}\nbaseline: a\n")
+    arguments = {"dataset": None, "profile": profile, "settings": settings, "seeds": 1}
+    plan = make_plan(load_matrix(Path("m.yaml")), traffic, Machine(), out=tmp_path / "runs", **arguments)
+    assert plan.notes == ((notes,) if notes else ())
 
 
 def test_set_wins_over_settings_but_not_over_arms(configs):

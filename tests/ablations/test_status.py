@@ -98,10 +98,10 @@ def test_of_a_running_one_every_cell_with_its_state(plan: Plan, capsys: Any) -> 
     again = cells["low seed 1"]
     assert (again["epoch"], again["epochs"], again["best"], again["retries"]) == (2, 9, 3.25, 1)
     assert cells["low seed 2"]["why"] == "OSError: disk full"
-    assert f"running (process {os.getpid()} on" in printed and "at a rung" in printed
+    assert f"running (process {os.getpid()} on" in printed and "paused" in printed
     assert "running, retried 1" in printed and "2/9" in printed and "3.2500" in printed
     assert "failed: low seed 2: OSError: disk full" in printed and "the node n2 is lost" in printed
-    assert "6 cells: 2 done, 1 running, 1 at a rung, 1 failed, 1 waiting" in printed
+    assert "6 cells: 2 done, 1 running, 1 paused, 1 failed, 1 waiting" in printed
 
 
 def test_of_one_that_does_not_run_what_there_is_to_go_on_from(plan: Plan, capsys: Any) -> None:

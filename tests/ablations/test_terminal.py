@@ -23,6 +23,7 @@ from cluster.budget import NO_BUDGET
 from cluster.lender import Lender
 from experiments.cell import Machine, write_failure
 from experiments.cli import main
+from experiments.programs import program
 
 CLAIMS = "claims: [{text: high is worse, arm: high, is: worse}]\n"
 RATES = "name: rates\nbase: simulated\narms: {low: {lr: 0.001}, high: {lr: 0.003}}\nbaseline: low\n"
@@ -72,7 +73,7 @@ def test_a_matrix_at_its_end_says_how_to_forecast_with_the_best(plan: Any, make_
 
     assert "altformer predict" not in told(3.0), "a cell is still to be run"
     folder = plan().cells[1].cell.folder
-    command = f"altformer predict --run {folder.name} --input readings.csv --out {folder.parents[1]}"
+    command = f"{program('altformer')} predict --run {folder.name} --input readings.csv --out {folder.parents[1]}"
     assert f"Forecast with the best by validation (high seed 0): {command}" in told(3.0, 2.9)
 
 

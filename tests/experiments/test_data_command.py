@@ -63,6 +63,8 @@ def test_info_of_an_own_file(data, csv):
     assert code == 0
     assert "every 15 minutes" in out
     assert "5.00%, marked 0" in out
+    frame.where(frame != 0).to_csv(path)
+    assert "5.00%, marked empty, or nan" in data("info", path, "--null-value", "nan")[1]
 
 
 def test_check_lists_findings_and_exits_2(data, csv):
@@ -75,7 +77,7 @@ def test_check_lists_findings_and_exits_2(data, csv):
     assert code == 2
     assert "2 findings (rows counted from 0 below the header):" in out
     assert "row 30, sensor b, time 2024-03-01 07:30:00" in out
-    assert "gap: 1 x 15 minutes absent" in out
+    assert "gap: 1 x 15 minutes absent" in out and "A gap is mended by rows" in out
     assert data("check", path, "--null-value", "nan")[1].count("gap:") == 1
     assert "nan:" not in data("check", path, "--null-value", "nan")[1]
 
@@ -84,6 +86,7 @@ def test_check_of_a_broken_file_is_a_finding(data, tmp_path):
     (tmp_path / "x.npz").write_bytes(b"")
     code, out = data("check", tmp_path / "x.npz")
     assert (code, "file: not a readable .npz" in out) == (2, True)
+    assert "What else is wrong shows once that is mended." in out
 
 
 @pytest.mark.parametrize(

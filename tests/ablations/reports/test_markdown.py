@@ -19,6 +19,7 @@ from ablations.reports.facts import unfinished
 from ablations.reports.files import write_report
 from ablations.reports.markdown import markdown
 from ablations.reports.markdown_text import code_block, escape, table
+from ablations.reports.numbers import signed
 from experiments.scores_table import QUICK_NOTE
 
 BASE = [3.010, 2.995, 3.004]
@@ -360,7 +361,10 @@ def test_reused_cells_are_counted_apart(make_report: Any) -> None:
     data, _ = make_report({"a": [3.0, 3.1, None]}, reused={0})
     timing = dict(data.timing)
     assert timing["cells"] == "3: 1 trained in this run, 1 done before, 1 not run"
-    assert (timing["training time of all cells"], timing["training time in this run"]) == ("5.0 min", "2.5 min")
+    assert (timing["training time of all cells"], timing["training time of the cells that ended in this run"]) == (
+        "5.0 min",
+        "2.5 min",
+    )
 
 
 NAMES = [
@@ -434,3 +438,10 @@ def test_nothing_ends_a_code_block(lines: list[str]) -> None:
 def test_notes_of_the_plan_are_shown(make_report: Any) -> None:
     data, _ = make_report({"a": BASE}, notes=("Arm b is left out.",))
     assert "> **Note.** Arm b is left out." in markdown(data, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "+0.000"), (-0.0001, "+0.000"), (0.0004, "+0.000"), (-0.0006, "-0.001"), (1.5, "+1.500")]
+)
+def test_what_is_rounded_to_zero_is_not_below_it(value: float, text: str) -> None:
+    assert signed(value) == text
