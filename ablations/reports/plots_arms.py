@@ -206,7 +206,9 @@ def draw_horizons(data: ReportData, drawing: Drawing) -> None:
             _with_intervals(axes[1], places + shift, points, replace(look, line="none"))
         if compared:
             axes[1].axhline(0.0, color=REFERENCE, linewidth=1.0)
-            axes[1].set(ylabel=f"difference{unit}", title="Against the baseline (95 %)")
+            several = any(one.low is not None for arm, _ in compared for one in arm.by_step.values())
+            title = f"Against the baseline{' (95 %)' if several else ''}"
+            axes[1].set(ylabel=f"difference{unit}", title=title)
         for panel in axes:
             panel.set_xticks(places, [label for _, label in steps])
             panel.set_xlim(-0.4, len(steps) - 0.6)
