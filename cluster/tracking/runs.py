@@ -92,8 +92,15 @@ class Runs:
             found = self._client.get_experiment_by_name(self._name)
             if found is None:
                 place = artifact_uri(self._location, clean_key(self._name))
-                self._experiment = str(self._client.create_experiment(self._name, place, EXPERIMENT_TAGS))
-                return self._experiment
+                try:
+                    self._experiment = str(self._client.create_experiment(self._name, place, EXPERIMENT_TAGS))
+                    return self._experiment
+                except Exception as error:
+                    if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self._client.get_experiment_by_name(self._name)
+                    if found is None:  # so that nobody else has just made it
+                        raise
             if found.lifecycle_stage == "deleted":  # and its name cannot be given again
                 self._client.restore_experiment(found.experiment_id)
             self._experiment = str(found.experiment_id)

@@ -57,6 +57,33 @@ def test_the_empty_one_goes_or_stays_and_the_other_is_used(refusal: Any, deleted
     assert store.deleted == deleted
 
 
+class Contested(Store):
+    """Where somebody else makes the experiment between the look and our own making of it; or a store that is broken."""
+
+    def __init__(self, code: str, made: bool) -> None:
+        super().__init__()
+        self.code, self.made, self.looks = code, made, 0
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        self.looks += 1
+        return super().get_experiment_by_name(name) if self.made and self.looks > 1 else None
+
+    def create_experiment(self, *described: Any) -> str:
+        raise RefusedError(self.code)
+
+
+def test_an_experiment_that_another_makes_at_the_same_time_is_used(tmp_path: Path) -> None:
+    contested = Contested("RESOURCE_ALREADY_EXISTS", made=True)
+    assert Runs(contested, resolve(tmp_path, "http://host"), "altformer", "ours").experiment() == "1"
+
+
+@pytest.mark.parametrize(("code", "made"), [("INTERNAL_ERROR", True), ("RESOURCE_ALREADY_EXISTS", False)])
+def test_an_experiment_that_cannot_be_made_is_the_stores_failure(code: str, made: bool, tmp_path: Path) -> None:
+    runs = Runs(Contested(code, made), resolve(tmp_path, "http://host"), "altformer", "ours")
+    with pytest.raises(RefusedError, match=code):
+        runs.experiment()
+
+
 def test_any_other_refusal_is_the_stores_failure(tmp_path: Path) -> None:
     runs = Runs(Store(RefusedError("INTERNAL_ERROR")), resolve(tmp_path, "http://host"), "altformer", "ours")
     with pytest.raises(RefusedError):
